@@ -1,0 +1,53 @@
+"""A limit on request bodies that counts bytes, so that chunked uploads are bounded too."""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from msp_common.errors import PayloadTooLarge
+from msp_common.http_app import error_response
+
+
+class BodyLimitMiddleware:
+    """Answers 413 as soon as a body is announced, or turns out, to be longer than `limit_bytes`."""
+
+    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
+        self.app = app
+        self.limit_bytes = limit_bytes
+
+    def _error(self) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"The body is larger than the limit of {self.limit_bytes} bytes.", param="body"
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "0")
+        if announced.isdigit() and int(announced) > self.limit_bytes:
+            await error_response(self._error())(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.limit_bytes:
+                raise self._error()
+            return message
+
+        started = False
+
+        async def remembered(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, remembered)
+        except PayloadTooLarge as error:
+            if started:
+                raise
+            await error_response(error)(scope, receive, send)

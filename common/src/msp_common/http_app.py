@@ -1,0 +1,106 @@
+"""The FastAPI application that every program starts from.
+
+It brings the error envelope for everything that can go wrong, request ids, interactive documentation that
+needs no internet, `/livez` and `/metrics`.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.exceptions import HTTPException
+
+from msp_common.errors import ApiError, ErrorEnvelope, InternalError, from_status, from_validation
+from msp_common.request_ids import RequestIdMiddleware
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+log = logging.getLogger(__name__)
+
+
+def platform_version() -> str:
+    """The version that all programs of one release share."""
+    return version("msp-common")
+
+
+def error_response(error: ApiError) -> JSONResponse:
+    """The error as an HTTP answer in OpenAI's envelope."""
+    return JSONResponse(error.envelope(), status_code=error.status, headers=error.headers())
+
+
+def new_app(
+    title: str, summary: str, *, metrics: CollectorRegistry, lifespan: Lifespan | None = None
+) -> FastAPI:
+    """An application with the habits that all programs share; routes are added by the caller."""
+    app: FastAPI = FastAPIOffline(
+        title=title,
+        summary=summary,
+        version=platform_version(),
+        lifespan=lifespan,
+        responses={"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}},
+        separate_input_output_schemas=False,
+    )
+    install_error_handlers(app)
+    app.add_middleware(RequestIdMiddleware)
+
+    @app.get("/livez", tags=["health"], summary="Whether the process works")
+    async def livez() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get(
+        "/metrics", tags=["health"], summary="Metrics in Prometheus's text form", response_class=Response
+    )
+    async def metrics_page() -> Response:
+        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Give every error of the application OpenAI's envelope."""
+
+    async def on_api_error(request: Request, error: Exception) -> Response:
+        if not isinstance(error, ApiError):
+            raise error
+        return error_response(error)
+
+    async def on_validation(request: Request, error: Exception) -> Response:
+        if not isinstance(error, RequestValidationError):
+            raise error
+        return error_response(from_validation(error.errors()))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        known = {
+            404: f"No such route: {request.method} {request.url.path}",
+            405: f"{request.url.path} does not answer {request.method}.",
+        }
+        response = error_response(
+            from_status(error.status_code, known.get(error.status_code, str(error.detail)))
+        )
+        response.headers.update(error.headers or {})
+        return response
+
+    async def on_bug(request: Request, error: Exception) -> Response:
+        # Starlette answers from outside the middleware, where the context variable is gone already.
+        request_id = request.scope.get("state", {}).get("request_id")
+        log.error(
+            "unexpected error on %s", request.url.path, exc_info=error, extra={"request_id": request_id}
+        )
+        response = error_response(
+            InternalError(f"Unexpected error; the log has the cause under request id {request_id}.")
+        )
+        if request_id:
+            response.headers["x-request-id"] = request_id
+        return response
+
+    app.add_exception_handler(ApiError, on_api_error)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_bug)

@@ -1,0 +1,52 @@
+"""Every request has an id: the client's own if it sent a usable one, else a new one."""
+
+import re
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from msp_common.logs import REQUEST_ID
+
+HEADER = "x-request-id"
+# The second is the header that OpenAI documents for ids that the client chooses.
+_ACCEPTED = (HEADER, "x-client-request-id")
+_USABLE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def request_id_for(headers: Headers) -> str:
+    """The id that the client chose, if it is short plain ASCII, else a new one."""
+    for name in _ACCEPTED:
+        value = headers.get(name, "")
+        if _USABLE.fullmatch(value):
+            return value
+    return f"req_{uuid.uuid4().hex}"
+
+
+class RequestIdMiddleware:
+    """Puts the id into the log context, into `scope["state"]["request_id"]`, and on the answer.
+
+    Plain ASGI: Starlette's BaseHTTPMiddleware would buffer streams and hide disconnects.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = request_id_for(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
+        token = REQUEST_ID.set(request_id)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[HEADER] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            REQUEST_ID.reset(token)
