@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Writes what the code knows into the documentation: settings, routes, help texts, API descriptions.
+
+`scripts/generate_docs.py` writes; `--check` says what would change and exits with 1, which a test runs.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import typer.main
+from docs_sources import cli_app, openapi_apps, settings_classes
+from fastapi import FastAPI
+
+from msp_common.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MARKED = re.compile(r"(<!-- generated: (\w+) ?([\w-]*) -->\n).*?(<!-- end generated -->)", re.DOTALL)
+
+
+def settings_table(name: str) -> Iterator[str]:
+    """One row per environment variable that the program reads."""
+    cls: type[Settings] = settings_classes()[name]
+    yield "| variable | default | meaning |"
+    yield "|---|---|---|"
+    for variable, field_name in cls.variables().items():
+        field = cls.model_fields[field_name]
+        if field.is_required():
+            default = "required"
+        elif field.get_default(call_default_factory=False) is None:
+            default = "-"
+        else:
+            value = field.default
+            default = f"`{getattr(value, 'value', value)}`" if str(value) != "" else "empty"
+        meaning = " ".join((field.description or "").split())
+        if not meaning:
+            raise SystemExit(f"{cls.__name__}.{field_name} has no docstring")
+        yield f"| `{variable}` | {default} | {meaning.replace('|', chr(92) + '|')} |"
+
+
+def routes_table(name: str) -> Iterator[str]:
+    """One row per route of the program's OpenAPI description."""
+    app: FastAPI = openapi_apps()[name]
+    yield "| route | what it does |"
+    yield "|---|---|"
+    for path, methods in app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            yield f"| `{method.upper()} {path}` | {operation.get('summary', '')} |"
+
+
+def cli_help(_: str) -> Iterator[str]:
+    """The help of `msp` and of each of its commands, as a terminal 90 columns wide shows it."""
+    group = typer.main.get_group(cli_app())
+
+    def pages(command: typer.main.click.Command, path: str) -> Iterator[str]:
+        context = typer.main.click.Context(command, info_name=path, terminal_width=90, max_content_width=90)
+        yield f"### `{path}`"
+        yield ""
+        yield "```"
+        yield from typer.main.click.Command.get_help(command, context).strip().splitlines()
+        yield "```"
+        yield ""
+        for name, sub in sorted(getattr(command, "commands", {}).items()):
+            yield from pages(sub, f"{path} {name}")
+
+    yield from pages(group, "msp")
+
+
+SECTIONS: dict[str, Callable[[str], Iterator[str]]] = {
+    "settings": settings_table,
+    "routes": routes_table,
+    "cli": cli_help,
+}
+
+
+def with_sections(text: str) -> str:
+    """The page with all marked sections made anew."""
+
+    def anew(match: re.Match[str]) -> str:
+        opening, kind, argument, closing = match.groups()
+        return opening + "\n" + "\n".join(SECTIONS[kind](argument)).strip() + "\n\n" + closing
+
+    return MARKED.sub(anew, text)
+
+
+def expected() -> dict[Path, str]:
+    """Every generated file and page, as it should be."""
+    files = {page: with_sections(page.read_text()) for page in sorted((REPOSITORY / "docs").glob("*.md"))}
+    for name, app in openapi_apps().items():
+        path = REPOSITORY / "docs/openapi" / f"{name}.json"
+        files[path] = json.dumps(app.openapi(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return files
+
+
+def main() -> int:
+    """Write, or check."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="only say what differs")
+    check = parser.parse_args().check
+    stale = {p: t for p, t in expected().items() if not p.exists() or p.read_text() != t}
+    for path, text in stale.items():
+        sys.stdout.write(f"{'differs' if check else 'wrote'}: {path.relative_to(REPOSITORY)}\n")
+        if not check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

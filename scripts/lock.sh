@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Pins every third-party package, with hashes, in requirements/*.txt: dev.txt first, then one file per image
+# constrained by it, so that all images and the development environment agree.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+Usage: scripts/lock.sh [--upgrade]
+
+Writes requirements/dev.txt and one requirements/SERVICE.txt per image from the members' pyproject.toml files.
+Without --upgrade, versions that are pinned already stay. Needs uv and a package index.
+TEXT
+}
+
+upgrade=()
+case "${1:-}" in
+    "") ;;
+    --upgrade) upgrade=(--upgrade) ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+esac
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+members=(common gateway registry service-registry model-service cli)
+
+compile() { # OUTPUT ARGUMENT...
+    local output=$1
+    shift
+    echo "locking $output" >&2
+    # Hashes cover every wheel of a version, so that the files hold for Python 3.11 to 3.13. No index is
+    # named in them: whoever installs chooses it.
+    uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header \
+        --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+        "${members[@]/#/--no-emit-package=msp-}" "${upgrade[@]}" --output-file "$output" "$@"
+}
+
+manifests=("${members[@]/%//pyproject.toml}")
+compile requirements/dev.txt requirements/dev.in "${manifests[@]}"
+compile requirements/build.txt --constraints requirements/dev.txt requirements/build.in
+for service in gateway registry service-registry model-service cli; do
+    compile "requirements/$service.txt" --constraints requirements/dev.txt \
+        common/pyproject.toml "$service/pyproject.toml"
+done

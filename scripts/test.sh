@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Checks the whole repository. Installs what it needs on the first run.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/lib/environment.sh
+
+usage() {
+    cat <<'TEXT'
+Usage: scripts/test.sh [SUITE] [PYTEST ARGUMENT...]
+
+SUITE is one of
+  all     lint, types, unit and integration tests (default)
+  lint    ruff, shellcheck and mypy
+  unit    tests of single programs, and integration tests with real processes
+  stack   the compose stack in a real Docker engine (needs docker with compose v2)
+  gpu     what needs an NVIDIA GPU
+TEXT
+}
+
+lint() {
+    ruff check .
+    ruff format --check .
+    mypy common/src gateway/src registry/src service-registry/src model-service/src cli/src
+    mypy tests samples/make benchmarks
+    if command -v shellcheck >/dev/null; then
+        git ls-files '*.sh' .ci/run | xargs shellcheck -x
+    else
+        echo "test: shellcheck is not installed: shell scripts were not checked" >&2
+        [ -z "${CI:-}" ]
+    fi
+}
+
+unit() { pytest -m "not stack and not gpu" "$@"; }
+
+suite=${1:-all}
+[ $# -eq 0 ] || shift
+case "$suite" in
+    -h | --help) usage; exit 0 ;;
+    all | lint | unit | stack | gpu) ;;
+    *) usage >&2; exit 2 ;;
+esac
+
+ensure_environment
+export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=1
+case "$suite" in
+    all) lint && unit "$@" ;;
+    lint) lint ;;
+    unit) unit "$@" ;;
+    stack) pytest -m stack tests/stack "$@" ;;
+    gpu) pytest -m gpu tests/gpu "$@" ;;
+esac
