@@ -6,13 +6,11 @@ import httpx
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 
-from msp_common.body_limit import BodyLimitMiddleware
 from msp_common.http_app import new_app
 
 
 def client() -> httpx.AsyncClient:
-    app = new_app("Post", "Takes parcels", metrics=CollectorRegistry())
-    app.add_middleware(BodyLimitMiddleware, limit_bytes=10)
+    app = new_app("Post", "Takes parcels", metrics=CollectorRegistry(), max_body_bytes=10)
 
     @app.post("/parcels")
     async def parcel(request: Request) -> int:
@@ -36,6 +34,7 @@ async def test_an_announced_body_over_the_limit_is_413() -> None:
         answer = await http.post("/parcels", content=b"x" * 11)
     assert answer.status_code == 413
     assert answer.json()["error"]["param"] == "body"
+    assert answer.headers["x-request-id"]
 
 
 async def test_a_chunked_body_over_the_limit_is_413() -> None:

@@ -3,8 +3,8 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from msp_common.error_response import error_response
 from msp_common.errors import PayloadTooLarge
-from msp_common.http_app import error_response
 
 
 class BodyLimitMiddleware:
@@ -28,13 +28,14 @@ class BodyLimitMiddleware:
         if announced.isdigit() and int(announced) > self.limit_bytes:
             await error_response(self._error())(scope, receive, send)
             return
-        seen = 0
+        seen, over = 0, False
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal seen, over
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self.limit_bytes:
+                over = True
                 raise self._error()
             return message
 
@@ -42,6 +43,8 @@ class BodyLimitMiddleware:
 
         async def remembered(message: Message) -> None:
             nonlocal started
+            if over and not started:
+                return  # FastAPI turns whatever goes wrong while it reads a body into a 400 of its own
             started = True
             await send(message)
 
@@ -51,3 +54,6 @@ class BodyLimitMiddleware:
             if started:
                 raise
             await error_response(error)(scope, receive, send)
+            return
+        if over and not started:
+            await error_response(self._error())(scope, receive, send)

@@ -11,11 +11,12 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
 
+from msp_common.body_limit import BodyLimitMiddleware
+from msp_common.error_response import error_response
 from msp_common.errors import ApiError, ErrorEnvelope, InternalError, from_status, from_validation
 from msp_common.request_ids import RequestIdMiddleware
 
@@ -28,15 +29,19 @@ def platform_version() -> str:
     return version("msp-common")
 
 
-def error_response(error: ApiError) -> JSONResponse:
-    """The error as an HTTP answer in OpenAI's envelope."""
-    return JSONResponse(error.envelope(), status_code=error.status, headers=error.headers())
-
-
 def new_app(
-    title: str, summary: str, *, metrics: CollectorRegistry, lifespan: Lifespan | None = None
+    title: str,
+    summary: str,
+    *,
+    metrics: CollectorRegistry,
+    max_body_bytes: int = 1 << 20,
+    lifespan: Lifespan | None = None,
 ) -> FastAPI:
-    """An application with the habits that all programs share; routes are added by the caller."""
+    """An application with the habits that all programs share; routes are added by the caller.
+
+    Middleware that the caller adds with `add_middleware` goes around the request id; the body limit is
+    innermost, so that a refused body is counted and has its id like everything else.
+    """
     app: FastAPI = FastAPIOffline(
         title=title,
         summary=summary,
@@ -46,6 +51,7 @@ def new_app(
         separate_input_output_schemas=False,
     )
     install_error_handlers(app)
+    app.add_middleware(BodyLimitMiddleware, limit_bytes=max_body_bytes)
     app.add_middleware(RequestIdMiddleware)
 
     @app.get("/livez", tags=["health"], summary="Whether the process works")

@@ -17,7 +17,8 @@ _SECRETS = re.compile(
     r"(?i)(bearer\s+)[^\s\"',]+|\b(hf_|sk-|msp_)[A-Za-z0-9_-]{8,}|(://[^/\s:@]+:)[^@\s/]+(?=@)"
     r"|(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+"
 )
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# `color_message` is uvicorn's own.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
 def redact(text: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -74,6 +75,9 @@ def serve(app: FastAPI, *, host: str, ports: Sequence[int], grace_s: float) -> N
     gc.collect()
     gc.freeze()
     server = uvicorn.Server(config)
+    # uvicorn raises the signal that stopped it once more when all is done; a stop is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: sys.exit(0))
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(server.serve(sockets=sockets))
     if not server.started:

@@ -1,0 +1,129 @@
+"""Why a job fails: each reason has a code that scripts can tell apart, and says what to do.
+
+JobFailure
+├── NoSuchRepo            the hub has no such model, or does not show it to us
+├── NoSuchRevision        the model has no such branch, tag or commit
+├── GatedNoToken          the licence must be accepted, and we have no token to prove it with
+├── GatedNotAccepted      our token's account has not accepted the licence
+├── TokenRefused          the hub does not know our token
+├── HubUnreachable        no connection, or it broke too often; retryable
+├── HubMisbehaved         an answer that the Hub's protocol does not allow
+├── WrongBytes            what arrived is not what the hub announced; retryable
+├── NothingToStore        patterns or policy leave no file
+├── PickleOnly            no safetensors, and pickle was not allowed
+├── BadSnapshot           the files are whole, but cannot be what they say they are
+├── BadFolder             a folder that cannot be imported
+├── QuotaExceeded         the snapshot does not fit
+├── StoreFailed           the store went away; retryable
+├── Interrupted           the registry was stopped; retryable
+└── Unexpected            our own fault; the log has the cause
+"""
+
+from typing import ClassVar
+
+from msp_common.contracts.jobs import JobError
+
+
+class JobFailure(Exception):
+    """A job's end, with the reason."""
+
+    code: ClassVar[str] = "unexpected"
+    retryable: ClassVar[bool] = False
+
+    def as_error(self) -> JobError:
+        """As the job's answer tells it."""
+        return JobError(code=self.code, message=str(self), retryable=self.retryable)
+
+
+class NoSuchRepo(JobFailure):
+    """The hub has no such model, or does not show it to us."""
+
+    code = "no_such_repo"
+
+
+class NoSuchRevision(JobFailure):
+    """The model has no such branch, tag or commit."""
+
+    code = "no_such_revision"
+
+
+class GatedNoToken(JobFailure):
+    """The licence must be accepted, and we have no token to prove it with."""
+
+    code = "gated_no_token"
+
+
+class GatedNotAccepted(JobFailure):
+    """Our token's account has not accepted the licence."""
+
+    code = "gated_not_accepted"
+
+
+class TokenRefused(JobFailure):
+    """The hub does not know our token."""
+
+    code = "token_refused"
+
+
+class HubUnreachable(JobFailure):
+    """No connection, or it broke too often."""
+
+    code, retryable = "hub_unreachable", True
+
+
+class HubMisbehaved(JobFailure):
+    """An answer that the Hub's protocol does not allow."""
+
+    code = "hub_misbehaved"
+
+
+class WrongBytes(JobFailure):
+    """What arrived is not what the hub announced."""
+
+    code, retryable = "wrong_bytes", True
+
+
+class NothingToStore(JobFailure):
+    """Patterns or policy leave no file."""
+
+    code = "nothing_to_store"
+
+
+class PickleOnly(JobFailure):
+    """No safetensors, and pickle was not allowed."""
+
+    code = "pickle_only"
+
+
+class BadSnapshot(JobFailure):
+    """The files are whole, but cannot be what they say they are."""
+
+    code = "bad_snapshot"
+
+
+class BadFolder(JobFailure):
+    """A folder that cannot be imported."""
+
+    code = "bad_folder"
+
+
+class QuotaExceeded(JobFailure):
+    """The snapshot does not fit."""
+
+    code = "quota_exceeded"
+
+
+class StoreFailed(JobFailure):
+    """The store went away."""
+
+    code, retryable = "store_failed", True
+
+
+class Interrupted(JobFailure):
+    """The registry was stopped."""
+
+    code, retryable = "interrupted", True
+
+
+class Unexpected(JobFailure):
+    """Our own fault; the log has the cause."""

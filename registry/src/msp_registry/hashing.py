@@ -1,0 +1,52 @@
+"""Both hashes of a file at once: sha256, which we and the Hub's large files go by, and git's blob sha1."""
+
+import hashlib
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+
+from anyio import to_thread
+
+# hashlib lets go of the interpreter from 2 KiB on; below this a thread costs more than it frees.
+_IN_THREAD_FROM_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a file turned out to be."""
+
+    size_bytes: int
+    sha256: str
+    git_sha1: str
+
+
+class FileHasher:
+    """Hashes a file of known length as it passes by. Git's hash begins with the length, so it comes first."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._sha256 = hashlib.sha256()
+        self._sha1 = hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
+        self.seen_bytes = 0
+
+    async def update(self, chunk: bytes) -> None:
+        """Take the next bytes; large pieces are hashed off the event loop."""
+        self.seen_bytes += len(chunk)
+        if len(chunk) < _IN_THREAD_FROM_BYTES:
+            self._update(chunk)
+        else:
+            await to_thread.run_sync(self._update, chunk)
+
+    def digest(self) -> Digest:
+        """Of all bytes so far."""
+        return Digest(self.seen_bytes, self._sha256.hexdigest(), self._sha1.hexdigest())
+
+    def _update(self, chunk: bytes) -> None:
+        self._sha256.update(chunk)
+        self._sha1.update(chunk)
+
+
+async def digest_of(data: AsyncIterable[bytes], size_bytes: int) -> Digest:
+    """The hashes of a whole stream whose length is expected to be `size_bytes`."""
+    hasher = FileHasher(size_bytes)
+    async for chunk in data:
+        await hasher.update(chunk)
+    return hasher.digest()

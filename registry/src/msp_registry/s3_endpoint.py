@@ -1,0 +1,45 @@
+"""The address of an S3 server as settings give it, and the HTTP pool towards it."""
+
+import os
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import certifi
+import urllib3
+
+
+@dataclass(frozen=True)
+class S3Endpoint:
+    """An S3 server: what minio's clients call `endpoint`, and whether it speaks TLS."""
+
+    host: str
+    """`name:port`, or only a name."""
+    secure: bool
+
+    @property
+    def url(self) -> str:
+        """For messages."""
+        return f"{'https' if self.secure else 'http'}://{self.host}"
+
+
+def parse_endpoint(text: str) -> S3Endpoint:
+    """From `host:port` (plain HTTP), `http://host:port` or `https://host[:port]`. Raises ValueError."""
+    url = urlsplit(text if "://" in text else f"http://{text}")
+    try:
+        fine = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        fine = False
+    if not fine or url.path.strip("/") or url.query or url.username is not None:
+        raise ValueError("expected host:port, http://host:port or https://host:port, without a path")
+    return S3Endpoint(url.netloc, url.scheme == "https")
+
+
+def http_pool() -> urllib3.PoolManager:
+    """Connections to an S3 server: certificates checked (SSL_CERT_FILE names a private CA), short retries."""
+    return urllib3.PoolManager(
+        maxsize=32,
+        timeout=urllib3.Timeout(connect=5, read=60),
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+        retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+    )
