@@ -1,0 +1,21 @@
+"""`python -m msp_service_registry`."""
+
+from msp_common import serving
+from msp_service_registry.app import create_app
+from msp_service_registry.settings import ServiceRegistrySettings
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    serving.run(
+        "service-registry",
+        ServiceRegistrySettings,
+        create_app,
+        listens=lambda s: (s.host, [s.port]),
+        # Watchers never finish by themselves, and everything else is answered within this.
+        grace_s=1,
+    )
+
+
+if __name__ == "__main__":
+    main()

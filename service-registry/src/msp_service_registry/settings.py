@@ -1,0 +1,48 @@
+"""Settings of the service registry: `SERVICE_REGISTRY_*`, and the names that all programs share."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from msp_common.settings import Settings
+
+
+def _service_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("expected a URL that begins with http:// or https://")
+    return value.rstrip("/")
+
+
+ServiceUrl = Annotated[str, AfterValidator(_service_url)]
+
+
+class ServiceRegistrySettings(Settings):
+    """All settings of the service registry."""
+
+    model_config = SettingsConfigDict(env_prefix="SERVICE_REGISTRY_")
+    owned_prefixes: ClassVar[tuple[str, ...]] = ("SERVICE_REGISTRY_",)
+
+    host: str = "0.0.0.0"
+    """Address to listen on."""
+
+    port: int = Field(default=8081, ge=1, le=65535)
+    """Port to listen on."""
+
+    remove_after_s: float = Field(default=86_400, gt=0)
+    """How long a worker whose lease ran out stays listed as unhealthy before it is forgotten."""
+
+    probe_timeout_s: float = Field(default=2, gt=0, le=60)
+    """How long a program may take to answer `/health` when the service registry asks."""
+
+    cluster_token: SecretStr | None = Field(default=None, validation_alias="CLUSTER_TOKEN")
+    """Secret that workers show to register. Without one, whoever reaches this port can register a worker."""
+
+    registry_url: ServiceUrl | None = Field(default=None, validation_alias="REGISTRY_URL")
+    """Where the registry is; it is listed in `/services` and `/targets` when this is set."""
+
+    gateway_url: ServiceUrl | None = Field(default=None, validation_alias="GATEWAY_URL")
+    """Where the gateway is; it is listed in `/services` and `/targets` when this is set."""
+
+    own_url: ServiceUrl | None = Field(default=None, validation_alias="SERVICE_REGISTRY_URL")
+    """Where others reach the service registry itself; only shown in `/services`."""
