@@ -1,0 +1,64 @@
+"""The relayed paths' entries in the OpenAPI description: FastAPI does not see those paths."""
+
+from typing import Any
+
+from msp_gateway.paths import RELAY_PATHS, RelayPath
+
+_MODEL = {
+    "type": "string",
+    "nullable": True,
+    "description": "Id or alias of a model; without one the default model of the path's type answers.",
+}
+_STREAM = {"type": "boolean", "default": False, "description": "Answer with server-sent events."}
+_FIELDS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {
+        "messages": {"type": "array", "items": {"type": "object"}, "minItems": 1},
+        "stream": _STREAM,
+    },
+    "/v1/completions": {"prompt": {"type": "string"}, "stream": _STREAM},
+    "/v1/embeddings": {"input": {"type": "array", "items": {"type": "string"}}},
+    "/v1/audio/transcriptions": {"file": {"type": "string", "format": "binary"}},
+}
+_EXAMPLES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hello!"}], "stream": False},
+    "/v1/completions": {"prompt": "Once upon a time", "max_tokens": 16},
+    "/v1/embeddings": {"input": ["The cat sleeps.", "A kitten naps."]},
+}
+
+
+def add_relay_paths(schema: dict[str, Any]) -> None:
+    """Write the relayed paths into a description made by FastAPI."""
+    for path in RELAY_PATHS.values():
+        schema["paths"][path.path] = {"post": _operation(path)}
+
+
+def _operation(path: RelayPath) -> dict[str, Any]:
+    fields = _FIELDS[path.path]
+    body: dict[str, Any] = {
+        "schema": {
+            "type": "object",
+            "properties": {"model": _MODEL, **fields},
+            "required": [next(iter(fields))],
+            "additionalProperties": True,
+        }
+    }
+    if path.path in _EXAMPLES:
+        body["example"] = _EXAMPLES[path.path]
+    error = {
+        "description": "An error in OpenAI's envelope",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}},
+    }
+    return {
+        "tags": ["relayed to workers"],
+        "summary": path.summary,
+        "operationId": path.path.strip("/").replace("/", "_"),
+        "requestBody": {
+            "required": True,
+            "content": {"multipart/form-data" if path.multipart else "application/json": body},
+        },
+        "responses": {
+            "200": {"description": "The worker's answer, as OpenAI's API describes it"},
+            "4XX": error,
+            "5XX": error,
+        },
+    }

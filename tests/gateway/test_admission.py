@@ -1,0 +1,87 @@
+"""Requests that are not let in, or that must wait."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Literal
+
+import httpx
+from starlette.datastructures import Headers
+
+from msp_common.errors import TooManyRequests, Unauthenticated
+from msp_gateway.admission import Identity
+from msp_gateway.head import Head
+from support.fake_worker import FakeWorker
+from support.gateway_cluster import LLM, serving_gateway, worker
+
+
+class OneKey:
+    """Knows one key."""
+
+    mode: Literal["off", "on"] = "on"
+
+    def authenticate(self, headers: Headers) -> Identity:
+        if headers.get("authorization") != "Bearer right":
+            raise Unauthenticated("This key is not known.")
+        return Identity("someone")
+
+
+class Gate:
+    """Lets requests wait for its opening, or refuses; remembers who came and who is inside."""
+
+    def __init__(self, *, refuses: bool = False) -> None:
+        self.came: list[tuple[Identity, Head]] = []
+        self.waiting = 0
+        self._refuses = refuses
+
+    def admit(self, identity: Identity, head: Head) -> AbstractAsyncContextManager[None]:
+        self.came.append((identity, head))
+        return self._place()
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        if self._refuses:
+            raise TooManyRequests("The queue is full.", retry_after_s=3)
+        self.waiting += 1
+        try:
+            await asyncio.Event().wait()
+            yield
+        finally:
+            self.waiting -= 1
+
+
+async def test_a_wrong_key_is_refused_before_the_body_is_read() -> None:
+    async with FakeWorker() as one, httpx.AsyncClient() as client:
+        with serving_gateway(worker("one", url=one.url), authenticator=OneKey()) as gateway:
+            url = f"{gateway.url}/v1/chat/completions"
+            wrong = await client.post(url, content=b"no JSON", headers={"authorization": "Bearer wrong"})
+            right = await client.post(url, json={}, headers={"authorization": "Bearer right"})
+            health = (await client.get(f"{gateway.url}/health")).json()
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert wrong.headers["x-request-id"]
+    assert right.status_code == 200
+    assert health["authentication"] == "on"
+
+
+async def test_a_full_queue_is_told_with_a_time_to_come_back() -> None:
+    gate = Gate(refuses=True)
+    async with httpx.AsyncClient() as client:
+        with serving_gateway(worker("one"), admission=gate) as gateway:
+            answer = await client.post(
+                f"{gateway.url}/v1/chat/completions", json={"model": LLM, "stream": True}
+            )
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
+    assert gate.came == [(Identity("anonymous"), Head(LLM, True))]
+
+
+async def test_a_client_that_leaves_while_it_waits_gives_up_its_place() -> None:
+    gate = Gate()
+    async with httpx.AsyncClient() as client, asyncio.timeout(10):
+        with serving_gateway(worker("one"), admission=gate) as gateway:
+            asking = asyncio.create_task(client.post(f"{gateway.url}/v1/chat/completions", json={}))
+            while not gate.waiting:  # noqa: ASYNC110  (the gateway runs in another thread)
+                await asyncio.sleep(0.005)
+            asking.cancel()
+            while gate.waiting:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+    assert len(gate.came) == 1
