@@ -1,0 +1,45 @@
+"""What an embedding engine can be asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msp_model_service.engines.lifecycle import Engine
+
+TokenIds = Sequence[int]
+
+
+@dataclass(frozen=True)
+class EmbedderLimits:
+    """What an input must keep to."""
+
+    max_tokens: int
+    """Of one input, with the special tokens and the prompt that the engine adds."""
+    vocabulary: int
+    """Token ids are below it."""
+
+
+class Embedder(Engine, Protocol):
+    """Turns token ids into vectors.
+
+    Tokenizing and embedding are two calls so that everything can be checked and counted before it is queued,
+    and so that an engine may batch the inputs of several requests.
+    """
+
+    def limits(self) -> EmbedderLimits:
+        """The loaded model's limits."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text as the model will see it, never cut. Blocks: called in a thread."""
+
+    def complete(self, ids: TokenIds) -> list[int]:
+        """Ids that a client made itself, with the prompt and the special tokens that the model needs."""
+
+    async def embed(self, inputs: Sequence[TokenIds]) -> NDArray[np.float32]:
+        """One row per input, in the order given: shape (inputs, dimensions).
+
+        The inputs are complete and within the limits. Raises TooManyRequests when too many requests wait.
+        """

@@ -1,0 +1,153 @@
+"""What a worker is told, all by the environment."""
+
+import hashlib
+import re
+import socket
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from msp_common.contracts.model_type import ModelType
+from msp_common.model_ids import parse_model_id
+from msp_common.settings import Settings
+
+_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+_UNSAFE_IN_ID = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a worker is known by."""
+
+    worker_id: str
+    url: str
+    host: str
+    """The machine, by which the service registry merges GPUs."""
+
+
+class WorkerSettings(Settings):
+    """Settings of one worker. The defaults fit the compose files: a name and a type are enough."""
+
+    model_config = SettingsConfigDict(env_prefix="", protected_namespaces=())
+    # Narrow on purpose: base images and orchestrators set names of their own, such as GPU_DEVICE_ORDINAL.
+    owned_prefixes: ClassVar[tuple[str, ...]] = (
+        "MODEL_",
+        "WORKER_",
+        "WORKERS_",
+        "ENGINE",
+        "VERIFY_ON_",
+        "GPU_MEMORY_",
+        "EXPECTED_GPU_",
+    )
+
+    model_name: str
+    """The model to serve, by its id in the registry: `org/name`."""
+
+    model_type: ModelType
+    """`llm`, `embedding`, `multimodal` or `transcription`; `vision` and `whisper` mean the last two."""
+
+    model_revision: str = Field(default="main", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
+    """Branch, tag, channel or commit to serve."""
+
+    model_aliases: tuple[str, ...] = ()
+    """Other names that requests may use for the model, separated by commas."""
+
+    engine: Literal["auto", "generate", "fake"] = "auto"
+    """What runs the forward pass. `auto` takes the best that fits the type; `fake` is for tests."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs. `auto` takes a GPU if one is seen, else the CPU."""
+
+    registry_url: str = "http://registry:8090"
+    """Where the model's files come from."""
+
+    service_registry_url: str = "http://service-registry:8081"
+    """Where the worker registers itself."""
+
+    worker_url: str | None = None
+    """What others reach this worker by; default `http://HOSTNAME:WORKER_PORT`."""
+
+    worker_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    """The worker's name in the cluster; default made of host name, port and model: a restart keeps it."""
+
+    worker_host: str = "0.0.0.0"
+    """Address to listen on."""
+
+    worker_port: int = Field(default=8000, ge=1, le=65535)
+    """Port to listen on."""
+
+    extra_port: int | None = Field(default=None, ge=1, le=65535)
+    """A second port to listen on, such as the one that is published on the host."""
+
+    worker_grace_s: float = Field(default=20, gt=0)
+    """How long requests that run may take to finish after SIGTERM; less than the container's own grace."""
+
+    machine_name: str | None = None
+    """The machine this worker runs on, for merging what several workers say of one GPU; default HOSTNAME."""
+
+    model_cache_dir: str = Field(default="/cache", pattern=r"^/")
+    """Folder for fetched models, shared by the workers of a host; an absolute path."""
+
+    verify_on_load: Literal["full", "size", "off"] = "full"
+    """What is checked of files already in the cache: SHA-256 of all bytes, sizes only, or nothing."""
+
+    gpu_memory_fraction: float = Field(default=0.9, gt=0, le=1)
+    """Share of the GPU's memory that this worker may take."""
+
+    expected_gpu_uuid: str | None = None
+    """UUID of the GPU that this worker is pinned to; it refuses to run on another one."""
+
+    cuda_visible_devices: str | None = None
+    """GPUs that CUDA shows to this process, by index (PCI order) or UUID; for hosts without containers."""
+
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of the engine; default the CPU quota divided by WORKERS_PER_HOST. Never above the quota."""
+
+    workers_per_host: int = Field(default=1, ge=1)
+    """Workers that share the CPUs counted for THREADS."""
+
+    cluster_token: SecretStr | None = None
+    """Shared secret of the cluster; sent with the lease."""
+
+    max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    """Largest request body; longer ones are answered 413."""
+
+    max_queued: int = Field(default=64, ge=0)
+    """Requests that may wait for the engine; one more is answered 429."""
+
+    @field_validator("model_name")
+    @classmethod
+    def _is_model_id(cls, value: str) -> str:
+        return parse_model_id(value)
+
+    @field_validator("model_aliases", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(dict.fromkeys(alias.strip() for alias in value.split(",") if alias.strip()))
+        return value
+
+    @field_validator("registry_url", "service_registry_url", "worker_url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None and not _URL.fullmatch(value):
+            raise ValueError("expected http://host:port or https://host:port")
+        return value.rstrip("/") if value else value
+
+    @property
+    def ports(self) -> list[int]:
+        """Ports to listen on, each once."""
+        return list(dict.fromkeys(p for p in (self.worker_port, self.extra_port) if p is not None))
+
+    def identity(self, hostname: str | None = None) -> Identity:
+        """Who this worker is. The default id is the same after a restart on the same host and port."""
+        name = hostname or socket.gethostname()
+        digest = hashlib.sha256(f"{name}\n{self.worker_port}\n{self.model_name}".encode()).hexdigest()[:8]
+        stem = _UNSAFE_IN_ID.sub("-", f"{name}-{self.worker_port}").strip("-.")[:80] or "worker"
+        return Identity(
+            worker_id=self.worker_id or f"{stem}-{digest}",
+            url=self.worker_url or f"http://{name}:{self.worker_port}",
+            host=self.machine_name or name,
+        )
