@@ -8,13 +8,16 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer.main
-from docs_sources import cli_app, openapi_apps, settings_classes
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
 
+from docs_sources import cli_app, openapi_apps, settings_classes
 from msp_common.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -51,27 +54,47 @@ def routes_table(name: str) -> Iterator[str]:
             yield f"| `{method.upper()} {path}` | {operation.get('summary', '')} |"
 
 
-def cli_help(_: str) -> Iterator[str]:
-    """The help of `msp` and of each of its commands, as a terminal 90 columns wide shows it."""
-    group = typer.main.get_group(cli_app())
+def metrics_table(name: str) -> Iterator[str]:
+    """One row per metric that the program's `/metrics` has."""
+    yield "| metric | type | labels | meaning |"
+    yield "|---|---|---|---|"
+    registry: CollectorRegistry = openapi_apps()[name].state.metrics
+    for family in sorted(registry.collect(), key=lambda f: f.name):
+        total = "_total" if family.type == "counter" else ""
+        labels = ", ".join(f"`{label}`" for label in _labels(registry, family.name))
+        yield f"| `{family.name}{total}` | {family.type} | {labels or '-'} | {family.documentation} |"
 
-    def pages(command: typer.main.click.Command, path: str) -> Iterator[str]:
-        context = typer.main.click.Context(command, info_name=path, terminal_width=90, max_content_width=90)
-        yield f"### `{path}`"
+
+def _labels(registry: CollectorRegistry, name: str) -> Sequence[str]:
+    """Also of a metric that has no values yet, which only its collector knows."""
+    collector = registry._names_to_collectors.get(name)
+    declared: Sequence[str] = getattr(collector, "_labelnames", ())
+    seen = {label for f in registry.collect() if f.name == name for s in f.samples for label in s.labels}
+    return declared or sorted(seen - {"le"})
+
+
+def cli_help(_: str) -> Iterator[str]:
+    """The help of `msp` and of each of its commands, as a terminal 100 columns wide shows it."""
+    app, runner = cli_app(), CliRunner(env={"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"})
+
+    def pages(command: Any, path: tuple[str, ...]) -> Iterator[str]:
+        shown = runner.invoke(app, [*path, "--help"], prog_name="msp").stdout
+        yield f"### `{' '.join(('msp', *path))}`"
         yield ""
         yield "```"
-        yield from typer.main.click.Command.get_help(command, context).strip().splitlines()
+        yield from (line.rstrip() for line in shown.strip().splitlines())
         yield "```"
         yield ""
         for name, sub in sorted(getattr(command, "commands", {}).items()):
-            yield from pages(sub, f"{path} {name}")
+            yield from pages(sub, (*path, name))
 
-    yield from pages(group, "msp")
+    yield from pages(typer.main.get_command(app), ())
 
 
 SECTIONS: dict[str, Callable[[str], Iterator[str]]] = {
     "settings": settings_table,
     "routes": routes_table,
+    "metrics": metrics_table,
     "cli": cli_help,
 }
 

@@ -129,7 +129,7 @@ def test_texts_on_one_topic_are_nearer_than_texts_on_two(client: openai.OpenAI) 
 
 
 def test_a_picture_is_described(client: openai.OpenAI) -> None:
-    image = base64.b64encode((REPOSITORY / "samples/images/red_circle.png").read_bytes()).decode()
+    image = base64.b64encode((REPOSITORY / "samples/images/red-circle.png").read_bytes()).decode()
     answer = client.chat.completions.create(
         model="samples/vision",
         messages=[

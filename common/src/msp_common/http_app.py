@@ -50,6 +50,7 @@ def new_app(
         responses={"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}},
         separate_input_output_schemas=False,
     )
+    app.state.metrics = metrics
     install_error_handlers(app)
     app.add_middleware(BodyLimitMiddleware, limit_bytes=max_body_bytes)
     app.add_middleware(RequestIdMiddleware)
