@@ -81,7 +81,7 @@ class Platform:
     def pid(self, name: str) -> int:
         """The process of one service."""
         services: dict[str, Any] = json.loads((self.run_dir / "state.json").read_text())["services"]
-        pid: int = services[name]["pid"]
+        pid: int = services[name]["process"]["pid"]
         return pid
 
     def kill(self, name: str) -> None:
@@ -92,5 +92,5 @@ class Platform:
         """What `/services` of the gateway says of the worker with this port."""
         services = httpx.get(f"{self.url(8080)}/services").json()["services"]
         port = self.ports[shipped_port]
-        workers = (s for s in services if s["kind"] == "worker" and str(port) in (s["url"] or ""))
-        return str(next(workers)["status"])
+        workers = [s for s in services if s["kind"] == "worker" and str(port) in (s["url"] or "")]
+        return str(workers[0]["status"]) if workers else "not listed"
