@@ -10,15 +10,17 @@ COPY requirements/build.txt /build/requirements/
 RUN python3 -m venv /build/tools && /build/tools/bin/pip install --quiet --require-hashes -r /build/requirements/build.txt
 ARG MEMBER
 COPY requirements/${MEMBER}.txt /build/requirements/
+# Bytecode is compiled here, since containers cannot write it: a worker would otherwise spend most of its
+# start compiling torch and transformers anew.
 RUN python3 -m venv --without-pip /opt/msp \
-    && /build/tools/bin/uv pip install --quiet --python /opt/msp/bin/python --require-hashes \
+    && /build/tools/bin/uv pip install --quiet --compile-bytecode --python /opt/msp/bin/python --require-hashes \
         -r /build/requirements/${MEMBER}.txt
 COPY common /build/common
 COPY ${MEMBER} /build/${MEMBER}
 RUN for source in common ${MEMBER}; do \
         (cd /build/$source && /build/tools/bin/hatchling build --target wheel --directory /build/wheels) || exit 1; \
     done \
-    && /build/tools/bin/uv pip install --quiet --python /opt/msp/bin/python --no-deps /build/wheels/*.whl
+    && /build/tools/bin/uv pip install --quiet --compile-bytecode --python /opt/msp/bin/python --no-deps /build/wheels/*.whl
 
 FROM ${BASE_IMAGE}
 ARG MEMBER

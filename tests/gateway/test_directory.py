@@ -139,7 +139,9 @@ async def test_the_whole_gateway_routes_reports_and_carries_on_without_the_servi
     async with FakeWorker() as one, FakeWorker(resets) as bad:
         good, poor = worker("good", url=one.url), worker("poor", url=bad.url)
         async with FakeServiceRegistry(poor) as registry, httpx.AsyncClient(timeout=10) as client:
-            app = build(GatewaySettings.load({"SERVICE_REGISTRY_URL": registry.url}))
+            app = build(
+                GatewaySettings.load({"SERVICE_REGISTRY_URL": registry.url, "CLUSTER_TOKEN": "secret"})
+            )
             with run_server(app) as url:
 
                 async def until_health(status: str) -> dict[str, Any]:
@@ -157,6 +159,7 @@ async def test_the_whole_gateway_routes_reports_and_carries_on_without_the_servi
                 worker_id, report = await asyncio.wait_for(registry.reports.get(), 5)
                 assert (worker_id, report["kind"]) == ("poor", "reset")
                 assert report["request_id"].startswith("req_")
+                assert registry.shown == "Bearer secret"
 
                 await registry.tell([good])
                 async with asyncio.timeout(10):

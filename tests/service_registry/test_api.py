@@ -99,7 +99,7 @@ async def test_a_body_beyond_the_limit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("shown", [None, "wrong", "secre", "secret2", "sécret"])
-async def test_with_a_token_set_nobody_registers_or_removes_without_it(shown: str | None) -> None:
+async def test_with_a_token_set_nobody_registers_removes_or_reports_without_it(shown: str | None) -> None:
     async with serving(CLUSTER_TOKEN="secret") as served:
         headers = {b"Authorization": f"Bearer {shown}".encode()} if shown else {}
         body = lease().model_dump(mode="json")
@@ -108,6 +108,8 @@ async def test_with_a_token_set_nobody_registers_or_removes_without_it(shown: st
         assert refused.json()["error"]["code"] == "invalid_api_key"
         assert (await served.put(token="secret")).status_code == 200
         assert (await served.client.delete("/workers/llm", headers=headers)).status_code == 401
+        told = await served.client.post("/workers/llm/reports", json={"kind": "reset"}, headers=headers)
+        assert told.status_code == 401
         assert len((await served.client.get("/workers")).json()["workers"]) == 1
 
 

@@ -75,6 +75,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeStack]:
         raise
 
 
+def ended(job: dict[str, Any]) -> bool:
+    return job["state"] in ("SUCCEEDED", "FAILED", "CANCELLED")
+
+
 def import_samples() -> None:
     with httpx.Client(base_url=REGISTRY, headers={"Authorization": f"Bearer {TOKEN}"}) as http:
         wait_until("the registry answers", lambda: http.get("/health").status_code == 200)
@@ -82,7 +86,8 @@ def import_samples() -> None:
             answer = http.post(f"/models/samples/{sample}/import", json={"folder": f"/import/{sample}"})
             assert answer.status_code == 202, answer.text
             job = f"/jobs/{answer.json()['id']}"
-            wait_until(f"{sample} is imported", lambda job=job: http.get(job).json()["state"] == "SUCCEEDED")
+            wait_until(f"{sample} is imported or not", lambda job=job: ended(http.get(job).json()))
+            assert http.get(job).json()["state"] == "SUCCEEDED", http.get(job).text
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ class FakeServiceRegistry:
         self._watches = watches
         self._server = FakeWorker(self._answer)
         self.reports: asyncio.Queue[tuple[str, dict[str, str]]] = asyncio.Queue()
+        self.shown: str | None = None
+        """What the newest report had as Authorization."""
 
     @property
     def url(self) -> str:
@@ -59,6 +61,7 @@ class FakeServiceRegistry:
         elif exchange.path == "/workers":
             send_json(exchange, 200, self._snapshot.model_dump(mode="json"))
         elif exchange.path.endswith("/reports"):
+            self.shown = exchange.headers.get("authorization")
             await self.reports.put((exchange.path.split("/")[2], json.loads(exchange.body)))
             exchange.raw(b"HTTP/1.1 204 No Content\r\n\r\n")
         elif exchange.path == "/services":

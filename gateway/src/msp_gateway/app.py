@@ -106,7 +106,12 @@ def create_app(
 
 def build(settings: GatewaySettings) -> FastAPI:
     """The application as it runs: over HTTP to the service registry and to the workers."""
-    control = httpx.AsyncClient(trust_env=False, timeout=CONTROL_TIMEOUT_S)
+    token = settings.cluster_token
+    control = httpx.AsyncClient(
+        trust_env=False,
+        timeout=CONTROL_TIMEOUT_S,
+        headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
+    )
     service_registry = ServiceRegistryClient(control, settings.service_registry_url)
     directory = WatchedDirectory(service_registry, time.monotonic)
     reports = QueuedReports(service_registry.report)

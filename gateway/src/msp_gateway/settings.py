@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from msp_common.contracts.model_type import ModelType
@@ -60,6 +60,9 @@ class GatewaySettings(Settings):
         default="http://service-registry:8081", validation_alias="SERVICE_REGISTRY_URL"
     )
     """Where the service registry is: it says which workers exist and how they are."""
+
+    cluster_token: SecretStr | None = Field(default=None, validation_alias="CLUSTER_TOKEN")
+    """Shared secret of the cluster; sent with what is reported of workers."""
 
     models: Annotated[tuple[ConfiguredModel, ...], BeforeValidator(_models)] = ()
     """Models to list and to know even while no worker serves them: `id:type`, separated by commas."""

@@ -57,7 +57,7 @@ def token_check(token: SecretStr | None) -> Callable[..., Awaitable[None]]:
         if scheme.lower() != "bearer" or not right:
             raise Unauthenticated(
                 "This route needs the cluster's token as a bearer token; set CLUSTER_TOKEN to the same value "
-                "for the service registry and for its workers."
+                "for the service registry, its workers and the gateway."
             )
 
     return check
@@ -96,6 +96,7 @@ def build_router(parts: Parts) -> APIRouter:
         tags=["workers"],
         summary="Tell what was seen of a worker",
         status_code=204,
+        dependencies=trusted,
     )
     async def post_report(worker_id: WorkerId, report: WorkerReport) -> None:
         parts.table.report(worker_id, report)

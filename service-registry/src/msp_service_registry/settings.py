@@ -36,7 +36,8 @@ class ServiceRegistrySettings(Settings):
     """How long a program may take to answer `/health` when the service registry asks."""
 
     cluster_token: SecretStr | None = Field(default=None, validation_alias="CLUSTER_TOKEN")
-    """Secret that workers show to register. Without one, whoever reaches this port can register a worker."""
+    """Secret that workers show to register, and the gateway to report what it saw of them. Without one,
+    whoever reaches this port can do both."""
 
     registry_url: ServiceUrl | None = Field(default=None, validation_alias="REGISTRY_URL")
     """Where the registry is; it is listed in `/services` and `/targets` when this is set."""
