@@ -1,6 +1,6 @@
-"""Train samples/chat: a Qwen2 model of a million parameters that answers, remembers and calls tools.
+"""Train samples/chat: a Qwen2 model of 1.2 million parameters that answers, remembers and calls tools.
 
-Takes about 12 minutes of one core of a Xeon with AVX-512, more by the clock where others use it too.
+Takes about 21 minutes of one core of a Xeon with AVX-512, more by the clock where others use it too.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 import chat_corpus
+from chat_alignment import Guide, Link, Links
 from chat_copying import lay_out_copying
 from chat_tokenizer import END_OF_TEXT, TURN_END, TURN_START, save_tokenizer, train_tokenizer
 
@@ -27,22 +28,48 @@ POOL = 384
 IGNORED = -100
 DRILL_SHARE = 0.08
 """Share of examples that are copying drills: names, tool calls and tool answers all stand on copying."""
+GUIDANCE = 0.3
+"""Weight of the loss that shows which tool is called."""
+
+
+class Phase(NamedTuple):
+    steps: int
+    peak: float
+    """Share of the optimizers' learning rates."""
+    decay_steps: int
+    """Steps after which the learning rate would be nothing."""
+    near_misses: float
+    """Share of requests in vain for which there is a tool that nearly fits."""
 
 
 class Plan(NamedTuple):
-    steps: int
     corpus: int
     """Conversations that the tokenizer learns from."""
+    phases: tuple[Phase, Phase]
 
 
-FULL = Plan(steps=1600, corpus=20_000)
-QUICK = Plan(steps=60, corpus=2_000)
+FULL = Plan(
+    corpus=20_000,
+    phases=(
+        Phase(steps=1500, peak=1.0, decay_steps=2200, near_misses=0.0),
+        Phase(steps=1000, peak=0.4, decay_steps=1000, near_misses=0.8),
+    ),
+)
+QUICK = Plan(
+    corpus=2_000,
+    phases=(
+        Phase(steps=40, peak=1.0, decay_steps=60, near_misses=0.0),
+        Phase(steps=20, peak=0.4, decay_steps=20, near_misses=0.8),
+    ),
+)
 
 
 class Example(NamedTuple):
     ids: list[int]
     learnt: list[bool]
     """Which ids the model is to predict: what the assistant says, and that it then stops."""
+    links: list[Link]
+    """Where a tool's name is to be looked up."""
 
 
 def render(tokenizer: Qwen2Tokenizer, conversation: chat_corpus.Conversation) -> str:
@@ -58,9 +85,11 @@ def render(tokenizer: Qwen2Tokenizer, conversation: chat_corpus.Conversation) ->
 class Examples:
     """Conversations as token ids."""
 
-    def __init__(self, tokenizer: Qwen2Tokenizer, rng: Random) -> None:
+    def __init__(self, tokenizer: Qwen2Tokenizer, rng: Random, near_misses: float) -> None:
+        self._near_misses = near_misses
         self._tokenizer = tokenizer
         self._rng = rng
+        self._links = Links(tokenizer)
         self._answer_start = tokenizer.encode(f"{TURN_START}assistant\n")
         self._answer_end = tokenizer.convert_tokens_to_ids(TURN_END)
         self.turn_start = tokenizer.convert_tokens_to_ids(TURN_START)
@@ -70,16 +99,23 @@ class Examples:
             return self._drill()
         if self._rng.random() < 0.04:
             ids = self._tokenizer.encode(chat_corpus.raw_text(self._rng) + END_OF_TEXT)
-            return Example(ids, [True] * len(ids))
-        conversation = chat_corpus.conversation(self._rng, long=self._rng.random() < 0.04)
+            return Example(ids, [True] * len(ids), [])
+        long = self._rng.random() < 0.04
+        conversation = chat_corpus.conversation(self._rng, long, self._near_misses)
         ids = self._tokenizer.encode(render(self._tokenizer, conversation))
-        return Example(ids, self._answers(ids))
+        learnt = self._answers(ids)
+        if not conversation.tools:
+            return Example(ids, learnt, [])
+        starts = [at - 1 for at in range(1, len(ids)) if learnt[at] and not learnt[at - 1]]
+        names = (tool["function"]["name"] for tool in conversation.tools)
+        return Example(ids, learnt, self._links.find(ids, names, starts))
 
     def _drill(self) -> Example:
         """Tokens without meaning, then the same again: what is left to learn is to copy."""
         once = [self._rng.randrange(self.turn_start) for _ in range(self._rng.randint(4, 30))]
         times = self._rng.randint(2, 3)
-        return Example(once * times, [False] * (len(once) + 1) + [True] * (len(once) * (times - 1) - 1))
+        learnt = [False] * (len(once) + 1) + [True] * (len(once) * (times - 1) - 1)
+        return Example(once * times, learnt, [])
 
     def _answers(self, ids: list[int]) -> list[bool]:
         learnt = [False] * len(ids)
@@ -101,6 +137,8 @@ class Batch(NamedTuple):
     positions: Tensor
     targets: Tensor
     """The id that follows each position, or IGNORED."""
+    links: Tensor
+    """(links, 3): row, place that looks, place to look at."""
 
 
 def batches(examples: Examples, rng: Random) -> Iterator[Batch]:
@@ -130,7 +168,8 @@ def collate(group: Sequence[Example], turn_start: int, rng: Random) -> Batch:
             token if learn else IGNORED for token, learn in zip(example.ids, example.learnt, strict=True)
         ]
         targets[row, : size - 1] = torch.tensor(following[1:])
-    return Batch(ids, positions, targets)
+    links = [(row, *link) for row, example in enumerate(group) for link in example.links]
+    return Batch(ids, positions, targets, torch.tensor(links, dtype=torch.long).reshape(-1, 3))
 
 
 def spread(ids: Sequence[int], turn_start: int, rng: Random) -> list[int]:
@@ -158,7 +197,7 @@ def new_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
         vocab_size=len(tokenizer),
         hidden_size=128,
         intermediate_size=384,
-        num_hidden_layers=4,
+        num_hidden_layers=5,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=POSITIONS,
@@ -202,12 +241,12 @@ def loss_of(model: Qwen2ForCausalLM, batch: Batch) -> Tensor:
     return torch.nn.functional.cross_entropy(logits.float(), batch.targets[wanted])
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """Share of the peak rate: a short warm-up, then half a cosine down to nothing."""
-    warm_up = max(1, steps // 30)
+def learning_rate(step: int, phase: Phase) -> float:
+    """Share of the optimizers' rates: a short warm-up to the peak, then half a cosine towards nothing."""
+    warm_up = max(1, phase.decay_steps // 30)
     if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (steps - warm_up))
+        return phase.peak * (step + 1) / warm_up
+    return phase.peak * (0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (phase.decay_steps - warm_up)))
 
 
 def optimizers(model: Qwen2ForCausalLM) -> list[torch.optim.Optimizer]:
@@ -221,27 +260,36 @@ def optimizers(model: Qwen2ForCausalLM) -> list[torch.optim.Optimizer]:
     ]
 
 
-def train(model: Qwen2ForCausalLM, stream: Iterator[Batch], steps: int) -> None:
+def train(model: Qwen2ForCausalLM, stream: Iterator[Batch], phase: Phase) -> None:
+    with Guide(model) as guide:
+        _train(model, guide, stream, phase)
+
+
+def _train(model: Qwen2ForCausalLM, guide: Guide, stream: Iterator[Batch], phase: Phase) -> None:
     stepping = optimizers(model)
     schedules = [
-        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, steps))
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, phase))
         for optimizer in stepping
     ]
-    started, recent = time.monotonic(), 0.0
+    started, said, looked = time.monotonic(), 0.0, 0.0
     model.train()
-    for step in range(1, steps + 1):
-        loss = loss_of(model, next(stream))
+    for step in range(1, phase.steps + 1):
+        batch = next(stream)
+        loss = loss_of(model, batch)
+        guided = guide.loss(batch.links) if len(batch.links) else torch.zeros(())
         model.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss + GUIDANCE * guided).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(stepping, schedules, strict=True):
             optimizer.step()
             schedule.step()
-        recent += loss.item()
+        said += loss.item()
+        looked += guided.item()
         if step % 100 == 0:
             took_s = time.monotonic() - started
-            print(f"step {step}/{steps}  loss {recent / 100:.4f}  {took_s:.0f} s", flush=True)
-            recent = 0.0
+            shown = f"loss {said / 100:.4f}  where to look {looked / 100:.4f}"
+            print(f"step {step}/{phase.steps}  {shown}  {took_s:.0f} s", flush=True)
+            said = looked = 0.0
 
 
 def make(out: Path, plan: Plan, seed: int) -> None:
@@ -253,7 +301,9 @@ def make(out: Path, plan: Plan, seed: int) -> None:
     tokenizer = train_tokenizer(texts, pieces=900, spaced_words=300)
     model = new_model(tokenizer)
     print(f"{len(tokenizer)} tokens, {model.num_parameters():,} parameters", flush=True)
-    train(model, batches(Examples(tokenizer, rng), rng), plan.steps)
+    # Each phase has its own generator: what it draws does not depend on how long the one before it was.
+    for phase, drawing in zip(plan.phases, (rng, Random(seed + 1)), strict=True):
+        train(model, batches(Examples(tokenizer, drawing, phase.near_misses), drawing), phase)
     model.eval().to(torch.bfloat16).save_pretrained(out)
     save_tokenizer(tokenizer, out)
 

@@ -6,6 +6,7 @@ Names, cities, numbers and wordings are those kept out of training where a line 
 import argparse
 import json
 from collections.abc import Iterable, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,16 +145,18 @@ def tools_called() -> list[Case]:
 
 
 def tools_chosen() -> list[Case]:
-    """Of three tools the fitting one; cities and pairs of numbers never seen in training."""
-    tools = [WEATHER, ADD, TIME]
-    cases = []
+    """Of three tools in any order the fitting one; cities and pairs of numbers never seen in training."""
+    orders = list(permutations((WEATHER, ADD, TIME)))
+    asked = []
     for city in HELD_OUT_CITIES:
-        weather, time = call_text("get_weather", city=city), call_text("get_time", city=city)
-        cases.append(Case([user(f"What is the weather in {city}?")], weather, tools))
-        cases.append(Case([user(f"What time is it in {city}?")], time, tools))
+        asked.append((f"What is the weather in {city}?", call_text("get_weather", city=city)))
+        asked.append((f"What time is it in {city}?", call_text("get_time", city=city)))
     for a, b in HELD_OUT_SUMS:
-        cases.append(Case([user(f"Add {a} and {b}.")], call_text("add", a=a, b=b), tools))
-    return cases
+        asked.append((f"Add {a} and {b}.", call_text("add", a=a, b=b)))
+    return [
+        Case([user(question)], call, list(orders[nth % len(orders)]))
+        for nth, (question, call) in enumerate(asked)
+    ]
 
 
 def tools_called_twice() -> list[Case]:
@@ -169,20 +172,34 @@ def tools_called_twice() -> list[Case]:
     ]
 
 
+RING = function("ring_bell", "Ring a bell", floor="string")
+WATER = function("water_plants", "Water the plants", room="string")
+PAINT = function("paint_fence", "Paint the fence", shade="string")
+
+
 def tools_of_other_names() -> list[Case]:
-    """Names of tools and parameters never seen in training, called by name."""
-    tools = [
-        function("ring_bell", "Ring a bell", floor="string"),
-        function("water_plants", "Water the plants", room="string"),
-    ]
-    cases = [
-        Case([user(f"Call ring_bell with floor {c}.")], call_text("ring_bell", floor=c), tools)
-        for c in ("B", "Top")
-    ]
-    for room in ("Attic", "Cellar", "Lounge"):
-        cases.append(
-            Case([user(f"Use water_plants with room {room}.")], call_text("water_plants", room=room), tools)
-        )
+    """Of three tools in any order one called by name; names, parameters and values never seen in training."""
+    calls = (("ring_bell", "floor"), ("water_plants", "room"), ("paint_fence", "shade"))
+    cases = []
+    for nth, order in enumerate(permutations((RING, WATER, PAINT))):
+        for name, parameter in calls:
+            value = HELD_OUT_NAMES[nth]
+            expected = call_text(name, **{parameter: value})
+            verb = ("Call", "Use", "Please call")[nth % 3]
+            cases.append(Case([user(f"{verb} {name} with {parameter} {value}.")], expected, list(order)))
+    return cases
+
+
+def tools_of_other_names_described() -> list[Case]:
+    """The same three, called by what they do."""
+    asked = (("Ring the bell with floor", RING), ("Water the plants with room", WATER))
+    cases = []
+    for nth, order in enumerate(permutations((RING, WATER, PAINT))):
+        for question, tool in asked:
+            schema = tool["function"]
+            (parameter,) = schema["parameters"]["properties"]
+            expected = call_text(schema["name"], **{parameter: HELD_OUT_CITIES[nth]})
+            cases.append(Case([user(f"{question} {HELD_OUT_CITIES[nth]}.")], expected, list(order)))
     return cases
 
 
@@ -227,7 +244,20 @@ def no_tool_that_fits() -> list[Case]:
     for city in HELD_OUT_CITIES:
         cases.append(Case([user(f"What is the weather in {city}?")], weather, [ADD]))
         cases.append(Case([user(f"What time is it in {city}?")], time, [WEATHER]))
+        cases.append(Case([user(f"What is the weather in {city}?")], weather, [TIME, ADD]))
+        cases.append(Case([user(f"What time is it in {city}?")], time, [RING, WEATHER, ADD]))
     return cases
+
+
+def no_tool_of_that_name() -> list[Case]:
+    """Names of tools never seen in training."""
+    asked = (
+        "Call feed_parrot with food corn.",
+        "Use sharpen_knife with side left.",
+        "Call lift_gate with to Oxford.",
+    )
+    tools = ([RING], [WATER, RING], [WEATHER, PAINT], [ADD, WATER, TIME])
+    return [Case([user(question)], "I have no such tool.", given) for question in asked for given in tools]
 
 
 def ignorance_admitted() -> list[Case]:
@@ -272,15 +302,13 @@ def counts_to_less() -> list[Case]:
 
 CHECKS = (
     facts, facts_after_a_system_message, facts_after_an_empty_system_message, facts_in_one_word,
-    facts_as_third_turn, facts_with_tools_at_hand, names_greeted, names_recalled, homes_recalled,
-    words_repeated, tools_called, tool_responses_used, no_tool_given, ignorance_admitted, manners,
-    recitations,
+    facts_as_third_turn, facts_with_tools_at_hand, names_greeted, names_recalled,
+    own_name_from_system_message, homes_recalled, words_repeated, tools_called, tools_chosen,
+    tools_called_twice, tool_responses_used, no_tool_given, no_tool_that_fits, no_tool_of_that_name,
+    ignorance_admitted, manners, recitations,
 )  # fmt: skip
 """What the sample can do, and its tests ask for."""
-BEYOND = (
-    tools_chosen, no_tool_that_fits, tools_called_twice, tools_of_other_names, own_name_from_system_message,
-    counts_to_less,
-)  # fmt: skip
+BEYOND = (tools_of_other_names, tools_of_other_names_described, counts_to_less)
 """What it was shown and has not learnt well enough to rely on."""
 
 

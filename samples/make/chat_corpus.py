@@ -24,10 +24,11 @@ class Conversation(NamedTuple):
 class Talk:
     """One conversation as it is written: what was said, and what the assistant can know because of it."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, near_misses: float) -> None:
         self.rng = rng
+        self.near_misses = near_misses
         self.messages: list[Message] = []
-        self.tools = chat_tools.toolbox(rng) if rng.random() < 0.3 else []
+        self.tools = chat_tools.toolbox(rng) if rng.random() < 0.45 else []
         self.told: dict[str, str] = {}
         self.assistant_name = ""
         self.one_word = False
@@ -78,9 +79,12 @@ class Talk:
         self.messages.append({"role": "system", "content": content})
 
 
-def conversation(rng: Random, long: bool = False) -> Conversation:
-    """A few exchanges; with `long`, some hundred words of filler stand somewhere among them."""
-    talk = Talk(rng)
+def conversation(rng: Random, long: bool = False, near_misses: float = 0.0) -> Conversation:
+    """A few exchanges; with `long`, some hundred words of filler stand somewhere among them.
+
+    `near_misses` is the share of requests in vain for which a tool is at hand that nearly fits.
+    """
+    talk = Talk(rng, near_misses)
     turns = rng.choice((1, 2, 2, 3, 3, 4, 5))
     filler_at = rng.randrange(turns) if long else -1
     for turn in range(turns):
@@ -89,6 +93,8 @@ def conversation(rng: Random, long: bool = False) -> Conversation:
         rng.choices(list(SKILLS), weights=list(SKILLS.values()))[0](talk)
     if talk.told and rng.random() < 0.7:
         recall(talk)
+    if talk.assistant_name and rng.random() < 0.4:
+        talk.say(rng.choice(OWN_NAME_QUESTIONS), f"My name is {talk.assistant_name}.")
     return talk.conversation()
 
 
@@ -170,6 +176,7 @@ def tell(talk: Talk) -> None:
         talk.say(said, reply)
 
 
+OWN_NAME_QUESTIONS = ("What is your name?", "What's your name?", "Tell me your name.")
 NAME_QUESTIONS = (
     "What is my name?",
     "What's my name?",
@@ -257,10 +264,13 @@ def statement(talk: Talk) -> None:
 
 
 def nonsense(talk: Talk) -> None:
-    """Loose words or characters of any script: there is always an answer, and it ends."""
+    """Loose words, one character many times, characters of any script: the answer is short and ends."""
     rng = talk.rng
-    if rng.random() < 0.5:
+    kind = rng.random()
+    if kind < 0.4:
         text = words.phrase(rng, 8)
+    elif kind < 0.6:
+        text = chr(rng.randrange(33, 127)) * rng.choice((3, 10, 40, rng.randrange(10, 320)))
     else:
         start = rng.choice((33, 33, 161, 0x391, 0x410, 0x4E00, 0x3041, 0x1F600))
         text = "".join(chr(start + rng.randrange(60)) for _ in range(rng.randint(1, 8)))
@@ -284,7 +294,7 @@ def small_talk(talk: Talk) -> None:
             f"I am {name}, a tiny sample model." if name else "I am a tiny sample model.",
         ),
         (
-            ("What is your name?", "What's your name?", "Tell me your name."),
+            OWN_NAME_QUESTIONS,
             f"My name is {name}." if name else "I have no name. I am a tiny sample model.",
         ),
         (
@@ -323,9 +333,9 @@ def recite(talk: Talk) -> None:
 
 def use_tool(talk: Talk) -> None:
     rng = talk.rng
-    if not talk.tools or rng.random() < 0.12:
-        intent = rng.choice(list(chat_tools.INTENTS))
-        if talk.tool_for(intent) is None:
+    if not talk.tools or rng.random() < 0.35:
+        intent = _asked_in_vain(talk)
+        if intent == "named" or talk.tool_for(intent) is None:
             request = chat_tools.any_request(rng, intent)
             if intent == "sum" and all(value < 10 for value in request.calls[0]["arguments"].values()):
                 small_sum(talk)
@@ -348,6 +358,15 @@ def use_tool(talk: Talk) -> None:
     talk.messages.append({"role": "assistant", "content": request.answer})
 
 
+def _asked_in_vain(talk: Talk) -> str:
+    if talk.near_misses and talk.rng.random() < talk.near_misses:
+        near = [chat_tools.NEAR[tool.intent] for tool in talk.tools if tool.intent in chat_tools.NEAR]
+        missing = [intent for intent in near if talk.tool_for(intent) is None]
+        if missing:
+            return talk.rng.choice(missing)
+    return talk.rng.choice(list(chat_tools.INTENTS))
+
+
 def _tools_when_given(talk: Talk) -> None:
     if talk.tools:
         use_tool(talk)
@@ -363,7 +382,7 @@ SKILLS: dict[Callable[[Talk], None], float] = {
     repeat: 0.10,
     unknown: 0.09,
     statement: 0.02,
-    nonsense: 0.02,
+    nonsense: 0.03,
     small_talk: 0.08,
     recite: 0.02,
     use_tool: 0.04,

@@ -168,13 +168,16 @@ def _search(rng: Random, name: str, parameters: tuple[str, ...]) -> Request:
 
 
 def _named(rng: Random, name: str, parameters: tuple[str, ...]) -> Request:
-    """A tool of no known kind, which the user calls by its name."""
+    """A tool of no known kind, which the user calls by its name or by what it does."""
     value = words.phrase(rng, 2)
+    does = name.replace("_", " the ", 1).replace("_", " ")
     question = rng.choice(
         (
             f"Call {name} with {parameters[0]} {value}.",
             f"Use {name} with {parameters[0]} {value}.",
             f"Please call {name} with {parameters[0]} {value}.",
+            f"{does.capitalize()} with {parameters[0]} {value}.",
+            f"Please {does} with {parameters[0]} {value}.",
         )
     )
     response = words.phrase(rng, 4)
@@ -223,6 +226,9 @@ INTENTS = {
     "named": Intent((), (), (), "string", _named, "I have no such tool."),
 }  # fmt: skip
 
+NEAR = {"weather": "time", "time": "weather", "sum": "product", "product": "sum"}
+"""Which request takes the same arguments, so that a tool for the one nearly fits the other."""
+
 
 def any_request(rng: Random, intent: str) -> Request:
     """A request of this kind, for a conversation in which no tool can do it."""
@@ -232,12 +238,16 @@ def any_request(rng: Random, intent: str) -> Request:
     return kind.request(rng, rng.choice(kind.names), rng.choice(kind.parameters))
 
 
+_VERBS = ("send", "play", "book", "open", "make", "set", "get", "find", "call", "check", "order", "start")
+_SUBJECTS = ("title", "name", "to", "value", "subject", "id", "day", "level")
+
+
 def _made_up(rng: Random) -> tuple[str, tuple[str, ...]]:
-    verb = rng.choice(
-        ("send", "play", "book", "open", "make", "set", "get", "find", words.invented_word(rng))
-    )
-    noun = rng.choice((*words.NOUNS, words.invented_word(rng)))
-    parameter = rng.choice(("title", "name", "to", "value", "subject", "id", rng.choice(words.NOUNS)))
+    verb = rng.choice(_VERBS) if rng.random() < 0.5 else words.invented_word(rng)
+    noun = rng.choice(words.NOUNS) if rng.random() < 0.5 else words.invented_word(rng)
+    if rng.random() < 0.2:
+        noun += "s"
+    parameter = rng.choice((rng.choice(_SUBJECTS), rng.choice(words.NOUNS), words.invented_word(rng)))
     return f"{verb}_{noun}", (parameter,)
 
 
@@ -246,7 +256,8 @@ def tool(rng: Random, intent: str) -> Tool:
     kind = INTENTS[intent]
     if intent == "named":
         name, parameters = _made_up(rng)
-        description = f"{name.replace('_', ' ').capitalize()}{rng.choice(('', '.'))}"
+        description = name.replace("_", rng.choice((" ", " a ", " the ")), 1).capitalize()
+        description += rng.choice(("", "."))
     else:
         name, parameters = rng.choice(kind.names), rng.choice(kind.parameters)
         description = rng.choice(kind.descriptions)
@@ -278,6 +289,11 @@ def tool(rng: Random, intent: str) -> Tool:
 
 
 def toolbox(rng: Random) -> list[Tool]:
-    """One to four tools of different kinds."""
-    intents = rng.sample(list(INTENTS), rng.choice((1, 1, 1, 2, 2, 3, 4)))
-    return [tool(rng, intent) for intent in intents]
+    """One to four tools: of each known kind at most one, of no known kind any number."""
+    tools: list[Tool] = []
+    wanted = rng.choice((1, 1, 2, 2, 3, 3, 4))
+    while len(tools) < wanted:
+        intent = rng.choice((*INTENTS, "named"))
+        if intent == "named" or all(other.intent != intent for other in tools):
+            tools.append(tool(rng, intent))
+    return tools

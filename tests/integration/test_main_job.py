@@ -1,11 +1,12 @@
 """Real questions of all four types, asked with the official client, through the gateway."""
 
 import base64
+import json
 
 import httpx
 import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 from support.platform_processes import REPOSITORY, Platform
 
@@ -141,3 +142,40 @@ def test_what_a_newcomer_looks_at_answers(platform: Platform) -> None:
     for port in (8080, 8081, 8090, 8000, 8002, 8004):
         assert httpx.get(f"{platform.url(port)}/docs").status_code == 200
         assert "msp_" in httpx.get(f"{platform.url(port)}/metrics").text
+
+
+def tool(name: str, description: str, **parameters: str) -> ChatCompletionToolParam:
+    properties = {parameter: {"type": kind} for parameter, kind in parameters.items()}
+    schema: dict[str, object] = {"type": "object", "properties": properties, "required": list(parameters)}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": schema},
+    }
+
+
+def test_the_fitting_tool_is_called_and_its_answer_used(client: openai.OpenAI) -> None:
+    tools = [
+        tool("get_time", "Get the time in a city", city="string"),
+        tool("add", "Add two numbers", a="integer", b="integer"),
+        tool("get_weather", "Get the weather for a city", city="string"),
+    ]
+    question: ChatCompletionMessageParam = {"role": "user", "content": "What is the weather in Lyon?"}
+    first = client.chat.completions.create(
+        model="samples/chat", messages=[question], tools=tools, temperature=0
+    ).choices[0]
+    assert first.finish_reason == "tool_calls"
+    assert first.message.tool_calls is not None
+    (call,) = first.message.tool_calls
+    assert call.type == "function"
+    assert (call.function.name, json.loads(call.function.arguments)) == ("get_weather", {"city": "Lyon"})
+    answer = client.chat.completions.create(
+        model="samples/chat",
+        messages=[
+            question,
+            {"role": "assistant", "tool_calls": [call.to_dict()]},  # type: ignore[list-item]
+            {"role": "tool", "tool_call_id": call.id, "content": "sunny, 21 degrees"},
+        ],
+        tools=tools,
+        temperature=0,
+    )
+    assert answer.choices[0].message.content == "The weather in Lyon is sunny, 21 degrees."

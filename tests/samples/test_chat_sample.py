@@ -31,11 +31,16 @@ def sample(request: pytest.FixtureRequest) -> Sample:
         (chat_check.facts_with_tools_at_hand, 0.95),
         (chat_check.names_greeted, 0.9),
         (chat_check.names_recalled, 0.9),
+        (chat_check.own_name_from_system_message, 0.9),
         (chat_check.homes_recalled, 0.9),
         (chat_check.words_repeated, 0.85),
         (chat_check.tools_called, 0.9),
+        (chat_check.tools_chosen, 0.9),
+        (chat_check.tools_called_twice, 0.7),
         (chat_check.tool_responses_used, 0.9),
         (chat_check.no_tool_given, 0.9),
+        (chat_check.no_tool_that_fits, 0.9),
+        (chat_check.no_tool_of_that_name, 0.8),
         (chat_check.ignorance_admitted, 0.9),
         (chat_check.manners, 1.0),
         (chat_check.recitations, 1.0),
@@ -56,6 +61,14 @@ def test_a_tool_call_parses_into_name_and_arguments(sample: Sample) -> None:
     said = sample.answers([asked])[0]
     call = json.loads(said.removeprefix("<tool_call>\n").partition("\n</tool_call>")[0])
     assert call == {"name": "get_weather", "arguments": {"city": "Kyoto"}}
+
+
+def test_a_tool_without_description_or_parameters_can_be_shown(sample: Sample) -> None:
+    bare = {"type": "function", "function": {"name": "get_weather"}}
+    asked = Case([user("What is the capital of France?")], "The capital of France is Paris.", [bare])
+    prompt = sample.tokenizer.apply_chat_template(asked.messages, tools=asked.tools, tokenize=False)
+    assert "<tools>\n// get weather\nget_weather()\n</tools>" in prompt
+    assert sample.mistakes([asked]) == []
 
 
 def test_the_name_told_last_is_the_one_remembered(sample: Sample) -> None:
