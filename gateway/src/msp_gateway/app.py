@@ -58,7 +58,7 @@ def create_app(
     accounts = Accounts(metrics, clock)
     replicas = Replicas(settings.cooldown_s, clock)
     started, started_at = clock(), time.time()
-    tasks: dict[str, asyncio.Future[None]] = {}
+    tasks: dict[str, asyncio.Task[None]] = {}
 
     def catalogue() -> Catalogue:
         return Catalogue(directory.workers(), settings.models, settings.defaults, clock() - started)
@@ -73,8 +73,7 @@ def create_app(
             log.warning("authentication is off: whoever reaches this port can use every model")
         async with resources or AsyncExitStack():
             for name, run in (background or {}).items():
-                tasks[name] = asyncio.ensure_future(run())
-                tasks[name].add_done_callback(_tell_if_broken)
+                tasks[name] = asyncio.create_task(_telling_if_broken(name, run))
             try:
                 yield
             finally:
@@ -130,6 +129,9 @@ def build(settings: GatewaySettings) -> FastAPI:
     )
 
 
-def _tell_if_broken(task: "asyncio.Future[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("a background task broke", exc_info=error)
+async def _telling_if_broken(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await run()
+    except Exception:
+        log.exception("the background task %s broke", name)
+        raise
