@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from http_load import Load, answer_always, load
 from msp_common.contracts.model_type import ModelType
-from msp_common.contracts.workers import Capabilities, ServedModel, WorkerLease, WorkerState
+from msp_common.contracts.workers import HEARTBEAT_S, Capabilities, ServedModel, WorkerLease, WorkerState
 from report import Busyness, Report, arguments, publish
 
 CONNECTIONS = (1, 16, 64)
@@ -49,6 +50,25 @@ def program(command: list[str], environment: dict[str, str], health: str) -> Ite
         process.wait()
 
 
+@contextmanager
+def registered(service_registry: int, upstream: int) -> Iterator[None]:
+    """The constant upstream holds a lease, renewed as a worker would."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(HEARTBEAT_S):
+            register(service_registry, upstream)
+
+    register(service_registry, upstream)
+    heart = threading.Thread(target=renew)
+    heart.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        heart.join()
+
+
 def register(service_registry: int, upstream: int) -> None:
     """Tell the service registry of the constant upstream as if it were a worker."""
     lease = WorkerLease(
@@ -75,11 +95,13 @@ def our_gateway(upstream: int) -> Iterator[int]:
     registry = f"http://127.0.0.1:{registry_port}"
     lease_for_the_run = {"SERVICE_REGISTRY_HOST": "127.0.0.1", "SERVICE_REGISTRY_PORT": str(registry_port)}
     ours = {"GATEWAY_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICE_REGISTRY_URL": registry}
-    with program([sys.executable, "-m", "msp_service_registry"], lease_for_the_run, f"{registry}/health"):
-        register(registry_port, upstream)
-        with program([sys.executable, "-m", "msp_gateway"], ours, f"http://127.0.0.1:{port}/livez"):
-            wait_for_model(port)
-            yield port
+    with (
+        program([sys.executable, "-m", "msp_service_registry"], lease_for_the_run, f"{registry}/health"),
+        registered(registry_port, upstream),
+        program([sys.executable, "-m", "msp_gateway"], ours, f"http://127.0.0.1:{port}/livez"),
+    ):
+        wait_for_model(port)
+        yield port
 
 
 def wait_for_model(port: int) -> None:
