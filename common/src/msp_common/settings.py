@@ -6,14 +6,29 @@ under one of them that no field reads is refused, since it is nearly always a sp
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 # Names that begin with a prefix some program owns, and yet are read by others.
 SHARED_NAMES = frozenset({"REGISTRY_URL", "SERVICE_REGISTRY_URL", "REGISTRY_ADMIN_TOKEN"})
+
+
+_HTTP_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+
+
+def _http_url(text: str) -> str:
+    if not _HTTP_URL.fullmatch(text) or not urlsplit(text).hostname:
+        raise ValueError("expected http://host[:port][/path] or https://...")
+    return text.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+"""Address of an HTTP service, kept without a slash at its end."""
 
 
 class SettingsError(Exception):

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.model_ids import InvalidModelId, parse_model_id
-from msp_common.settings import Settings
+from msp_common.settings import HttpUrl, Settings
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,6 @@ class ConfiguredModel:
 
     id: str
     type: ModelType
-
-
-def _service_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("expected a URL that begins with http:// or https://")
-    return value.rstrip("/")
 
 
 def _models(value: Any) -> Any:
@@ -38,9 +32,6 @@ def _model(text: str) -> ConfiguredModel:
         raise ValueError(f"{text!r} is not id:type; the types are {kinds}") from None
 
 
-ServiceUrl = Annotated[str, AfterValidator(_service_url)]
-
-
 class GatewaySettings(Settings):
     """All settings of the gateway."""
 
@@ -53,10 +44,10 @@ class GatewaySettings(Settings):
     port: int = Field(default=8080, ge=1, le=65535)
     """Port to listen on."""
 
-    url: ServiceUrl | None = None
+    url: HttpUrl | None = None
     """Where others reach the gateway; only shown in `/services`."""
 
-    service_registry_url: ServiceUrl = Field(
+    service_registry_url: HttpUrl = Field(
         default="http://service-registry:8081", validation_alias="SERVICE_REGISTRY_URL"
     )
     """Where the service registry is: it says which workers exist and how they are."""

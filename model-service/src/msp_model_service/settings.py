@@ -11,9 +11,8 @@ from pydantic_settings import SettingsConfigDict
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.model_ids import parse_model_id
-from msp_common.settings import Settings
+from msp_common.settings import HttpUrl, Settings
 
-_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _UNSAFE_IN_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -60,13 +59,13 @@ class WorkerSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs. `auto` takes a GPU if one is seen, else the CPU."""
 
-    registry_url: str = "http://registry:8090"
+    registry_url: HttpUrl = "http://registry:8090"
     """Where the model's files come from."""
 
-    service_registry_url: str = "http://service-registry:8081"
+    service_registry_url: HttpUrl = "http://service-registry:8081"
     """Where the worker registers itself."""
 
-    worker_url: str | None = None
+    worker_url: HttpUrl | None = None
     """What others reach this worker by; default `http://HOSTNAME:WORKER_PORT`."""
 
     worker_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
@@ -128,13 +127,6 @@ class WorkerSettings(Settings):
         if isinstance(value, str):
             return tuple(dict.fromkeys(alias.strip() for alias in value.split(",") if alias.strip()))
         return value
-
-    @field_validator("registry_url", "service_registry_url", "worker_url")
-    @classmethod
-    def _is_url(cls, value: str | None) -> str | None:
-        if value is not None and not _URL.fullmatch(value):
-            raise ValueError("expected http://host:port or https://host:port")
-        return value.rstrip("/") if value else value
 
     @property
     def ports(self) -> list[int]:

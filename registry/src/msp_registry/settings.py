@@ -8,15 +8,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from msp_common.settings import Settings
+from msp_common.settings import HttpUrl, Settings
 from msp_registry.s3_endpoint import S3Endpoint, parse_endpoint
-
-
-def _http_url(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
-        raise ValueError("expected http://host[:port][/path] or https://...")
-    return text.rstrip("/")
 
 
 def _store(text: str) -> str:
@@ -44,7 +37,6 @@ def _absolute(folders: list[Path]) -> list[Path]:
     return folders
 
 
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 

@@ -1,6 +1,5 @@
 """The service registry's API."""
 
-import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,6 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import SecretStr
 
 from msp_common import sse
+from msp_common.bearer import shows_token
 from msp_common.contracts.gpus import GpuStats
 from msp_common.contracts.health import Health
 from msp_common.contracts.workers import (
@@ -50,11 +50,7 @@ def token_check(token: SecretStr | None) -> Callable[..., Awaitable[None]]:
     """A dependency that lets only those in who show the cluster's token; everybody if there is none."""
 
     async def check(authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> None:
-        if token is None:
-            return
-        scheme, _, shown = (authorization or "").partition(" ")
-        right = hmac.compare_digest(shown.strip().encode(), token.get_secret_value().encode())
-        if scheme.lower() != "bearer" or not right:
+        if token is not None and not shows_token(authorization, token.get_secret_value()):
             raise Unauthenticated(
                 "This route needs the cluster's token as a bearer token; set CLUSTER_TOKEN to the same value "
                 "for the service registry, its workers and the gateway."

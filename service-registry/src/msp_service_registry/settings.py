@@ -1,20 +1,11 @@
 """Settings of the service registry: `SERVICE_REGISTRY_*`, and the names that all programs share."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from msp_common.settings import Settings
-
-
-def _service_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("expected a URL that begins with http:// or https://")
-    return value.rstrip("/")
-
-
-ServiceUrl = Annotated[str, AfterValidator(_service_url)]
+from msp_common.settings import HttpUrl, Settings
 
 
 class ServiceRegistrySettings(Settings):
@@ -39,11 +30,11 @@ class ServiceRegistrySettings(Settings):
     """Secret that workers show to register, and the gateway to report what it saw of them. Without one,
     whoever reaches this port can do both."""
 
-    registry_url: ServiceUrl | None = Field(default=None, validation_alias="REGISTRY_URL")
+    registry_url: HttpUrl | None = Field(default=None, validation_alias="REGISTRY_URL")
     """Where the registry is; it is listed in `/services` and `/targets` when this is set."""
 
-    gateway_url: ServiceUrl | None = Field(default=None, validation_alias="GATEWAY_URL")
+    gateway_url: HttpUrl | None = Field(default=None, validation_alias="GATEWAY_URL")
     """Where the gateway is; it is listed in `/services` and `/targets` when this is set."""
 
-    own_url: ServiceUrl | None = Field(default=None, validation_alias="SERVICE_REGISTRY_URL")
+    own_url: HttpUrl | None = Field(default=None, validation_alias="SERVICE_REGISTRY_URL")
     """Where others reach the service registry itself; only shown in `/services`."""

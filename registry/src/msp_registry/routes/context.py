@@ -1,6 +1,5 @@
 """What handlers need: the application's parts, the model id of the path, and leave to change things."""
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
+from msp_common.bearer import shows_token
 from msp_common.errors import InvalidRequest, ModelNotFound, Unauthenticated
 from msp_common.model_ids import InvalidModelId
 from msp_registry.catalogue import Catalogue, Found, NoSuchModel
@@ -89,10 +89,7 @@ async def admin_only(parts: PartsDep, authorization: Annotated[str, Header()] = 
     """Raises Unauthenticated unless the admin token is given, or none is set."""
     if parts.admin_token is None:
         return
-    scheme, _, given = authorization.partition(" ")
-    # Header values arrive decoded as Latin-1, whatever bytes the client sent.
-    same = secrets.compare_digest(given.strip().encode("latin-1"), parts.admin_token.encode())
-    if scheme.lower() != "bearer" or not same:
+    if not shows_token(authorization, parts.admin_token):
         raise Unauthenticated(
             "This route changes the registry and needs `Authorization: Bearer` with REGISTRY_ADMIN_TOKEN."
         )
