@@ -10,7 +10,17 @@ from msp_common.http_app import new_app
 
 
 def client() -> httpx.AsyncClient:
-    app = new_app("Post", "Takes parcels", metrics=CollectorRegistry(), max_body_bytes=10)
+    app = new_app(
+        "Post",
+        "Takes parcels",
+        metrics=CollectorRegistry(),
+        max_body_bytes=10,
+        takes_stream=lambda scope: scope["path"] == "/containers",
+    )
+
+    @app.post("/containers")
+    async def container(request: Request) -> int:
+        return sum([len(chunk) async for chunk in request.stream()])
 
     @app.post("/parcels")
     async def parcel(request: Request) -> int:
@@ -42,3 +52,9 @@ async def test_a_chunked_body_over_the_limit_is_413() -> None:
         answer = await http.post("/parcels", content=chunks(b"12345", b"67890", b"1"))
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "payload_too_large"
+
+
+async def test_a_route_that_takes_streams_has_no_limit() -> None:
+    async with client() as http:
+        assert (await http.post("/containers", content=b"x" * 11)).json() == 11
+        assert (await http.post("/containers", content=chunks(b"12345", b"67890", b"1"))).json() == 11

@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
 
-from msp_common.body_limit import BodyLimitMiddleware
+from msp_common.body_limit import BodyLimitMiddleware, TakesStream
 from msp_common.error_response import error_response
 from msp_common.errors import ApiError, ErrorEnvelope, InternalError, from_status, from_validation
 from msp_common.request_ids import RequestIdMiddleware
@@ -35,12 +35,14 @@ def new_app(
     *,
     metrics: CollectorRegistry,
     max_body_bytes: int = 1 << 20,
+    takes_stream: TakesStream | None = None,
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
     """An application with the habits that all programs share; routes are added by the caller.
 
     Middleware that the caller adds with `add_middleware` goes around the request id; the body limit is
-    innermost, so that a refused body is counted and has its id like everything else.
+    innermost, so that a refused body is counted and has its id like everything else. `takes_stream` names the
+    requests that have no such limit.
     """
     app: FastAPI = FastAPIOffline(
         title=title,
@@ -52,7 +54,7 @@ def new_app(
     )
     app.state.metrics = metrics
     install_error_handlers(app)
-    app.add_middleware(BodyLimitMiddleware, limit_bytes=max_body_bytes)
+    app.add_middleware(BodyLimitMiddleware, limit_bytes=max_body_bytes, takes_stream=takes_stream)
     app.add_middleware(RequestIdMiddleware)
 
     @app.get("/livez", tags=["health"], summary="Whether the process works")
