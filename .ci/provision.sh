@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Brings the real parts that the tests need onto a bare Debian machine: a Docker engine with compose v2, the
-# base image of our Dockerfiles, a MinIO server (as a program and as an image), espeak-ng and shellcheck.
-# What is there already is reused. Source it: it exports DOCKER_HOST, DOCKER_CONFIG and MSP_MINIO_BINARY.
+# base image of our Dockerfiles, a MinIO server (as a program and as an image), a versitygw, espeak-ng and
+# the shell linter. What is there already is reused. Source it: it exports DOCKER_HOST, DOCKER_CONFIG,
+# MSP_MINIO_BINARY and MSP_VERSITYGW_BINARY.
 # No container registry is needed: images that would be pulled are built from Debian and Go packages.
 
 provision_dir=${MSP_PROVISION_DIR:-$HOME/.cache/msp-provision}
@@ -35,7 +36,7 @@ packages() {
 }
 
 go_compiler() {
-    command -v go >/dev/null || fail "Go is needed to build compose and MinIO; install Go 1.24 or newer"
+    command -v go >/dev/null || fail "Go is needed to build compose, MinIO and versitygw; install Go 1.25 or newer"
 }
 
 docker_engine() {
@@ -98,6 +99,12 @@ minio_program() {
     GOBIN=$provision_dir/bin go install github.com/minio/minio@latest
 }
 
+versitygw_program() {
+    export MSP_VERSITYGW_BINARY=$provision_dir/bin/versitygw
+    [ -x "$MSP_VERSITYGW_BINARY" ] && return
+    GOBIN=$provision_dir/bin go install github.com/versity/versitygw/cmd/versitygw@latest
+}
+
 minio_stand_in_image() {
     docker image inspect "$minio_image" >/dev/null 2>&1 && return
     local context=$provision_dir/minio-image
@@ -121,5 +128,6 @@ provision() {
     step "compose plugin" compose_plugin
     step "base image" base_image_from_debian
     step "MinIO program" minio_program
+    step "versitygw program" versitygw_program
     step "MinIO image" minio_stand_in_image
 }

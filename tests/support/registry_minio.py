@@ -35,15 +35,18 @@ def minio_binary() -> str | None:
 
 
 @contextmanager
-def run_minio(folder: Path) -> Iterator[MinioServer]:
-    """Serve `folder` until the block ends. Skips the test without a MinIO, but fails it in CI."""
+def run_minio(folder: Path, endpoint: str | None = None) -> Iterator[MinioServer]:
+    """Serve `folder` until the block ends. Skips the test without a MinIO, but fails it in CI.
+
+    `endpoint` is that of an earlier server that is to be started anew.
+    """
     binary = minio_binary()
     if binary is None:
         reason = "no MinIO server: set MSP_MINIO_BINARY, or go install github.com/minio/minio@latest"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    endpoint = f"127.0.0.1:{free_port()}"
+    endpoint = endpoint or f"127.0.0.1:{free_port()}"
     console = f"127.0.0.1:{free_port()}"
     process = subprocess.Popen(
         [binary, "server", str(folder), "--quiet", "--address", endpoint, "--console-address", console],

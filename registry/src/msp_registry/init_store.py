@@ -9,17 +9,17 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import urllib3
 from minio import Minio
-from minio.credentials import StaticProvider
 from minio.error import MinioAdminException, MinioException, S3Error
-from minio.minioadmin import MinioAdmin
 
 from msp_common.serving import load_or_exit
-from msp_registry.s3_endpoint import http_pool
+from msp_registry.accounts.minio_account import make_minio_account
+from msp_registry.accounts.versitygw_account import VersitygwRefused, make_versitygw_account
 from msp_registry.settings import InitStoreSettings
+from msp_registry.stores.s3_endpoint import http_pool
+from msp_registry.stores.s3_request import S3Account
 
 EXIT_NO_ANSWER = 3
 EXIT_REFUSED = 4
@@ -27,7 +27,6 @@ EXIT_REFUSED = 4
 _POLL_S = 1.0
 # Another init job may have made the bucket between our question and our request.
 _BUCKET_IS_THERE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
-_POLICY_IS_ATTACHED = "XMinioAdminPolicyChangeAlreadyApplied"
 
 log = logging.getLogger(__name__)
 
@@ -40,31 +39,6 @@ class Refused(Exception):
     """The server answered, and refused."""
 
 
-def bucket_policy(bucket: str) -> dict[str, Any]:
-    """What the registry's account may do: everything with the objects of one bucket, and nothing else."""
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Action": ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"],
-                "Resource": [f"arn:aws:s3:::{bucket}"],
-            },
-            {
-                "Effect": "Allow",
-                "Action": [
-                    "s3:GetObject",
-                    "s3:PutObject",
-                    "s3:DeleteObject",
-                    "s3:AbortMultipartUpload",
-                    "s3:ListMultipartUploadParts",
-                ],
-                "Resource": [f"arn:aws:s3:::{bucket}/*"],
-            },
-        ],
-    }
-
-
 def make_bucket_and_account(
     settings: InitStoreSettings,
     *,
@@ -73,37 +47,30 @@ def make_bucket_and_account(
 ) -> None:
     """Wait for the server, then make what is missing. Raises NoAnswer and Refused."""
     endpoint = settings.s3_endpoint
-    root = StaticProvider(settings.minio_root_user, settings.minio_root_password.get_secret_value())
-    client = Minio(
-        endpoint.host,
-        credentials=root,
-        secure=endpoint.secure,
-        region=settings.minio_region,
-        http_client=http_pool(),
-    )
-    _wait_for(endpoint.url, settings.wait_s, monotonic, sleep)
+    pool = http_pool()
+    _wait_for(pool, endpoint.url, settings.wait_s, monotonic, sleep)
     try:
-        _make_bucket(client, settings.minio_bucket, settings.minio_region)
-        admin = MinioAdmin(
-            endpoint=endpoint.host, credentials=root, secure=endpoint.secure, http_client=http_pool()
-        )
-        _make_account(admin, settings)
+        _make(settings, pool)
     except S3Error as error:
         raise Refused(f"{endpoint.url} refused: {error.code}: {error.message}") from error
-    except MinioAdminException as error:
+    except (MinioAdminException, VersitygwRefused) as error:
         raise Refused(f"{endpoint.url} refused: {error}") from error
     except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
         raise NoAnswer(f"{endpoint.url} went away: {error}") from error
 
 
 def _wait_for(
-    url: str, wait_s: float, monotonic: Callable[[], float], sleep: Callable[[float], None]
+    pool: urllib3.PoolManager,
+    url: str,
+    wait_s: float,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], None],
 ) -> None:
     """Any HTTP answer below 500 will do: whether the accounts are right is for the next request to say."""
-    pool = http_pool()
     deadline = monotonic() + wait_s
     while True:
         try:
+            # MinIO's own question; versitygw refuses it, which is an answer too.
             status = pool.request("GET", f"{url}/minio/health/live", retries=False, timeout=5).status
             if status < 500:
                 return
@@ -114,6 +81,28 @@ def _wait_for(
             raise NoAnswer(f"{url} did not answer within {wait_s:g} s: {reason}")
         log.info("waiting for %s: %s", url, reason)
         sleep(_POLL_S)
+
+
+def _make(settings: InitStoreSettings, pool: urllib3.PoolManager) -> None:
+    endpoint, bucket, user = settings.s3_endpoint, settings.minio_bucket, settings.minio_svc_user
+    secret = settings.minio_svc_password.get_secret_value()
+    root = S3Account(
+        settings.minio_root_user, settings.minio_root_password.get_secret_value(), settings.minio_region
+    )
+    client = Minio(
+        endpoint.host,
+        access_key=root.access_key,
+        secret_key=root.secret_key,
+        secure=endpoint.secure,
+        region=root.region,
+        http_client=pool,
+    )
+    _make_bucket(client, bucket, root.region)
+    if settings.store_kind == "minio":
+        make_minio_account(pool, endpoint, root, user, secret, bucket)
+    else:
+        make_versitygw_account(pool, endpoint, root, client, user, secret, bucket)
+    log.info("account %s may use bucket %s and nothing else", user, bucket)
 
 
 def _make_bucket(client: Minio, bucket: str, region: str) -> None:
@@ -128,18 +117,6 @@ def _make_bucket(client: Minio, bucket: str, region: str) -> None:
     log.info("bucket %s made", bucket)
 
 
-def _make_account(admin: MinioAdmin, settings: InitStoreSettings) -> None:
-    policy, user = f"msp-{settings.minio_bucket}", settings.minio_svc_user
-    admin.policy_add(policy, policy=bucket_policy(settings.minio_bucket))
-    admin.user_add(user, settings.minio_svc_password.get_secret_value())
-    try:
-        admin.attach_policy([policy], user=user)
-    except MinioAdminException as error:
-        if _POLICY_IS_ATTACHED not in str(error):
-            raise
-    log.info("account %s may use bucket %s and nothing else", user, settings.minio_bucket)
-
-
 def main() -> None:
     """Run with the settings of the environment; ends the process with an exit code."""
     settings = load_or_exit(InitStoreSettings, "init-store")
@@ -150,8 +127,9 @@ def main() -> None:
         sys.exit(EXIT_NO_ANSWER)
     except Refused as error:
         log.error(
-            "%s; are MINIO_ROOT_USER and MINIO_ROOT_PASSWORD the server's own, and is it MinIO?",
+            "%s; are MINIO_ROOT_USER and MINIO_ROOT_PASSWORD the server's own, and is it a %s (MINIO_KIND)?",
             error,
+            settings.store_kind,
         )
         sys.exit(EXIT_REFUSED)
 

@@ -2,26 +2,28 @@
 
     {repo}/{commit}/{path}                          the files of a snapshot, plain: other tools can read them
     {repo}/{commit}/.registry/manifest.json         written last: without it the snapshot does not exist
+    {repo}/{commit}/.registry/uploads/{hash}.json   a large file on its way, and where it goes on
+    {repo}/{commit}/.registry/quarantine.json       files that are no longer what the manifest says
     {repo}/.registry/refs/{ref, percent-encoded}    the commit that a branch or tag names
     .registry/jobs/{id}.json                        jobs
+    .registry/scrub.json                            when each snapshot was last read back
 
 `repo` is `org/name` or `name`. No id may end in a segment of 40 hex digits, or the snapshots of `org` could
 not be told from the model `org/<40 hex>`.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from msp_common.contracts.models import ManifestFile
 from msp_common.model_ids import InvalidModelId, parse_model_id
-from msp_registry.store import BadKey, check_key
+from msp_common.snapshots import MANIFEST_PATH, OWN_FOLDER
+from msp_registry.stores.store import BadKey, check_key
 
-OWN = ".registry"
-JOBS = f"{OWN}/jobs/"
+JOBS = f"{OWN_FOLDER}/jobs/"
+SCRUB = f"{OWN_FOLDER}/scrub.json"
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REF = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/+-]{0,126}[A-Za-z0-9_+-])?")
@@ -63,8 +65,8 @@ def check_path(path: str) -> str:
         check_key(path)
     except BadKey as error:
         raise UnsafePath(str(error).replace("is no key", "is no path of a model's file")) from None
-    if path.split("/", 1)[0] == OWN:
-        raise UnsafePath(f"{path!r}: {OWN} is the registry's own folder")
+    if path.split("/", 1)[0] == OWN_FOLDER:
+        raise UnsafePath(f"{path!r}: {OWN_FOLDER} is the registry's own folder")
     return path
 
 
@@ -90,12 +92,23 @@ def file_key(repo_id: str, commit: str, path: str) -> str:
 
 def manifest_key(repo_id: str, commit: str) -> str:
     """Where a snapshot's manifest is."""
-    return f"{repo_id}/{commit}/{OWN}/manifest.json"
+    return f"{repo_id}/{commit}/{OWN_FOLDER}/manifest.json"
+
+
+def upload_key(repo_id: str, commit: str, path: str) -> str:
+    """Where it is kept how far a large file on its way has come."""
+    name = hashlib.sha256(check_path(path).encode()).hexdigest()[:32]
+    return f"{repo_id}/{commit}/{OWN_FOLDER}/uploads/{name}.json"
+
+
+def quarantine_key(repo_id: str, commit: str) -> str:
+    """Where a snapshot's bad files are listed."""
+    return f"{repo_id}/{commit}/{OWN_FOLDER}/quarantine.json"
 
 
 def ref_key(repo_id: str, ref: str) -> str:
     """Where a branch or tag is."""
-    return f"{repo_id}/{OWN}/refs/{quote(check_revision(ref), safe='')}"
+    return f"{repo_id}/{OWN_FOLDER}/refs/{quote(check_revision(ref), safe='')}"
 
 
 def job_key(job_id: str) -> str:
@@ -115,32 +128,20 @@ class Location:
     @property
     def is_manifest(self) -> bool:
         """Whether the snapshot exists by this key."""
-        return self.commit is not None and self.path == f"{OWN}/manifest.json"
+        return self.commit is not None and self.path == MANIFEST_PATH
 
 
 def locate(key: str) -> Location | None:
     """The inverse of the functions above; None for keys that belong to no model."""
     parts = key.split("/")
     for n in (1, 2):
-        if len(parts) <= n + 1 or parts[0] == OWN:
+        if len(parts) <= n + 1 or parts[0] == OWN_FOLDER:
             return None
         repo_id = "/".join(parts[:n])
         if is_commit(parts[n]):
             return Location(repo_id, commit=parts[n], path="/".join(parts[n + 1 :]))
-        if parts[n] == OWN:
+        if parts[n] == OWN_FOLDER:
             if parts[n + 1] == "refs" and len(parts) == n + 3:
                 return Location(repo_id, ref=unquote(parts[n + 2]))
             return None
     return None
-
-
-def local_commit(files: Iterable[ManifestFile]) -> str:
-    """The commit of a snapshot that no hub has named: sha1 of its canonical list of paths and hashes."""
-    listing = [{"path": f.path, "sha256": f.sha256, "size_bytes": f.size_bytes} for f in files]
-    listing.sort(key=lambda entry: str(entry["path"]))
-    return hashlib.sha1(canonical_json(listing), usedforsecurity=False).hexdigest()
-
-
-def canonical_json(value: object) -> bytes:
-    """The one spelling of a value: sorted keys, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,11 +1,14 @@
 """The address of an S3 server as settings give it, and the HTTP pool towards it."""
 
 import os
+import socket
+import sys
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import certifi
 import urllib3
+from urllib3.connection import HTTPConnection
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,27 @@ def parse_endpoint(text: str) -> S3Endpoint:
     return S3Endpoint(url.netloc, url.scheme == "https")
 
 
-def http_pool() -> urllib3.PoolManager:
-    """Connections to an S3 server: certificates checked (SSL_CERT_FILE names a private CA), short retries."""
+def http_pool(connections: int = 4, *, read_s: float = 60) -> urllib3.PoolManager:
+    """Connections to an S3 server: certificates checked (SSL_CERT_FILE names a private CA), short retries.
+
+    `read_s` is how long the server may be silent; one that has vanished is noticed within about two minutes.
+    """
     return urllib3.PoolManager(
-        maxsize=32,
-        timeout=urllib3.Timeout(connect=5, read=60),
+        maxsize=connections,
+        timeout=urllib3.Timeout(connect=5, read=read_s),
+        socket_options=_socket_options(),
         cert_reqs="CERT_REQUIRED",
         ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
         retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
     )
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    if sys.platform == "linux":
+        options += [
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6),
+        ]
+    return options

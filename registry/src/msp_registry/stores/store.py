@@ -3,15 +3,23 @@
 StoreError
 ├── BadKey             a key that could leave the store, or that not every store can hold
 ├── NoSuchObject       nothing under this key
-└── StoreUnavailable   the store does not answer, refuses, or is full; worth another try later
+├── NoSuchUpload       the upload was completed, aborted, or never begun
+├── StoreFull          no room left
+└── StoreUnavailable   the store does not answer or refuses; worth another try later
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 CHUNK_BYTES = 1 << 20
 """How much is read or written at a time: large enough that the hand-over to a thread costs nothing."""
+
+PART_BYTES = 16 << 20
+"""The ordinary size of an upload's parts, and the largest object that is put at once."""
+
+MAX_PARTS = 10_000
+"""S3's limit for one upload."""
 
 # What S3 allows a key, and what every file system of Linux allows a name.
 _MAX_KEY_BYTES = 1024
@@ -30,8 +38,16 @@ class NoSuchObject(StoreError):
     """Nothing under this key."""
 
 
+class NoSuchUpload(StoreError):
+    """The upload was completed, aborted, or never begun."""
+
+
+class StoreFull(StoreError):
+    """No room left, for the disk or for the account."""
+
+
 class StoreUnavailable(StoreError):
-    """The store does not answer, refuses, or is full."""
+    """The store does not answer, or refuses."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +59,44 @@ class ObjectStat:
     modified_at: float
 
 
+@dataclass(frozen=True)
+class Part:
+    """A stored part of an upload."""
+
+    number: int
+    """From 1."""
+    size_bytes: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class PendingUpload:
+    """An upload that was begun and neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    begun_at: float
+
+
 class ObjectStore(Protocol):
     """What the registry needs of a store: the subset that a folder and every S3 server share.
 
-    An object is whole or absent: a `put` that fails or is cancelled leaves what was there before. Every
-    method raises BadKey for an unsafe key and StoreUnavailable when the store cannot be used.
+    An object is whole or absent: a `put` that fails leaves what was there before, one that is cancelled that
+    or the new object, and an upload's object appears with `complete_upload`. Every method raises BadKey for
+    an unsafe key, StoreUnavailable when the store cannot be used, and StoreFull when it has no room.
     """
 
     async def prepare(self) -> None:
-        """Make the folder or bucket if it is missing, and clear what a kill left behind."""
+        """Make the folder or bucket if it is missing, and clear what a kill left behind (not uploads)."""
 
     async def check(self) -> None:
         """Return if the store can be used now."""
 
-    async def put(self, key: str, data: AsyncIterable[bytes], *, size_bytes: int | None = None) -> None:
-        """Store `data` once it has ended without an error; `size_bytes` may be given where it is known.
+    async def free_bytes(self) -> int | None:
+        """Room that is left; None where the store cannot tell."""
 
-        An exception out of `data` is passed on, and nothing is stored.
-        """
+    async def put(self, key: str, data: bytes) -> None:
+        """Store a small object, at most PART_BYTES."""
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
         """The bytes from `offset`, at most `length` of them (None: to the end). Raises NoSuchObject."""
@@ -76,6 +112,30 @@ class ObjectStore(Protocol):
 
     async def presigned_url(self, key: str, expires_s: int) -> str | None:
         """An address that gives the object to anyone for a time; None where a store has no such thing."""
+
+    async def begin_upload(self, key: str, *, size_bytes: int, part_bytes: int) -> str:
+        """The id of a new upload in parts of `part_bytes`, the last one shorter; it outlives this process."""
+
+    async def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> Part:
+        """Store one part, in any order, several at once; again under a number replaces it.
+
+        Raises NoSuchUpload.
+        """
+
+    async def parts(self, key: str, upload_id: str) -> Sequence[Part]:
+        """The parts that are stored, by number. Raises NoSuchUpload."""
+
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> None:
+        """Make the object of all its parts, by number. Repeating it after a lost answer is safe.
+
+        Raises NoSuchUpload, and StoreError when a part is missing or is not the one that is stored.
+        """
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Forget the upload and its parts; it is no error if there is none."""
+
+    def uploads(self, prefix: str) -> AsyncGenerator[PendingUpload, None]:
+        """Uploads below a prefix that the store still holds parts of, as far as it can tell."""
 
 
 def check_key(key: str) -> str:
@@ -107,10 +167,7 @@ async def read_small(store: ObjectStore, key: str, limit_bytes: int) -> bytes:
     return bytes(data)
 
 
-async def write_small(store: ObjectStore, key: str, data: bytes) -> None:
-    """Store a few bytes under a key."""
-
-    async def whole() -> AsyncGenerator[bytes, None]:
-        yield data
-
-    await store.put(key, whole(), size_bytes=len(data))
+def part_bytes_of(size_bytes: int) -> int:
+    """The size of parts for an object: PART_BYTES, whole MiB more where MAX_PARTS of them are not enough."""
+    needed = -(-size_bytes // MAX_PARTS)
+    return max(PART_BYTES, -(-needed // CHUNK_BYTES) * CHUNK_BYTES)

@@ -1,0 +1,1 @@
+"""The limited account in a store's server."""
