@@ -1,7 +1,7 @@
 """The registry's application in this process, for tests of its routes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from fastapi import FastAPI
 
 from msp_common.contracts.jobs import Job
 from msp_registry.app import create_app
+from msp_registry.assembly import Collaborators
 from msp_registry.settings import RegistrySettings
-from msp_registry.usage import UsageUnknown
 
 
 def settings(folder: Path, **environ: str) -> RegistrySettings:
@@ -41,14 +41,14 @@ class RunningRegistry:
 
     async def bring(self, name: str, folder: Path, revision: str = "main") -> Job:
         """Import a folder and wait for the job."""
-        body = {"folder": str(folder), "revision": revision}
+        body = {"source": str(folder), "revision": revision}
         return await self.ended(await self.http.post(f"/models/{name}/import", json=body))
 
 
 @asynccontextmanager
 async def running(settings: RegistrySettings, **collaborators: Any) -> AsyncGenerator[RunningRegistry, None]:
     """Start the application, lifespan included, and stop it."""
-    app = create_app(settings, **collaborators)
+    app = create_app(settings, Collaborators(**collaborators))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -56,17 +56,3 @@ async def running(settings: RegistrySettings, **collaborators: Any) -> AsyncGene
     ):
         await asyncio.wait_for(app.state.parts.jobs.restored.wait(), 20)
         yield RunningRegistry(app, http)
-
-
-class ToldUsage:
-    """A Usage that says what it was told; None means that it cannot be asked."""
-
-    def __init__(self, workers: Iterable[str] | None = ()) -> None:
-        self.workers = None if workers is None else list(workers)
-        self.asked: list[str] = []
-
-    async def workers_of(self, repo_id: str) -> list[str]:
-        self.asked.append(repo_id)
-        if self.workers is None:
-            raise UsageUnknown("the service registry at http://sr cannot be asked: ConnectError")
-        return self.workers

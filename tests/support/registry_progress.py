@@ -1,6 +1,9 @@
 """Progress that remembers what it was told."""
 
-from msp_common.contracts.jobs import JobState
+from collections import Counter
+from collections.abc import Sequence
+
+from msp_common.contracts.jobs import BadFile, JobState
 
 
 class ToldProgress:
@@ -9,19 +12,28 @@ class ToldProgress:
     def __init__(self) -> None:
         self.states: list[JobState] = []
         self.commit: str | None = None
-        self.bytes_done = 0
-        self.bytes_total: int | None = None
-        self.files_done = 0
+        self.expected: dict[str, int] = {}
+        self.moved_bytes: Counter[str] = Counter()
+        self.done: list[str] = []
+        self.bad: list[BadFile] = []
+
+    @property
+    def bytes_done(self) -> int:
+        """Of the files that are done, all; of the others, what has moved."""
+        return sum(self.expected[p] if p in self.done else self.moved_bytes[p] for p in self.expected)
 
     async def enter(self, state: JobState, *, commit: str | None = None) -> None:
         self.states.append(state)
         self.commit = commit or self.commit
 
-    async def expect(self, *, total_bytes: int, files: int) -> None:
-        self.bytes_total = total_bytes
+    def expect(self, files: Sequence[tuple[str, int]]) -> None:
+        self.expected = dict(files)
 
-    async def moved(self, n_bytes: int) -> None:
-        self.bytes_done += n_bytes
+    def moved(self, path: str, n_bytes: int) -> None:
+        self.moved_bytes[path] += n_bytes
 
-    async def file_done(self) -> None:
-        self.files_done += 1
+    def file_done(self, path: str) -> None:
+        self.done.append(path)
+
+    def found_bad(self, bad: BadFile) -> None:
+        self.bad.append(bad)

@@ -1,9 +1,9 @@
-"""The models in the store: which there are, what a revision names, publishing and deleting.
+"""The models in the store: which there are, what a revision names, publishing, moving refs, deleting.
 
 Readers trust only a manifest; whatever lies in the store without one does not exist for them.
 """
 
-import json
+import asyncio
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from msp_common.contracts.models import Manifest, ModelSummary
-from msp_registry.layout import Location, canonical_json, is_commit, locate, manifest_key, ref_key
-from msp_registry.store import NoSuchObject, ObjectStat, ObjectStore, StoreError, read_small, write_small
+from msp_common.snapshots import canonical_json
+from msp_registry.holdings import Holdings, Listing, list_holdings, read_ref
+from msp_registry.layout import Location, locate, manifest_key, ref_key
+from msp_registry.stores.store import NoSuchObject, ObjectStat, ObjectStore, StoreError, read_small
+from msp_registry.upkeep.leftovers import survey
 
 _MAX_MANIFEST_BYTES = 64 << 20
 _REMEMBERED_MANIFESTS = 256
-_DEFAULT_REF = "main"
 
 log = logging.getLogger(__name__)
 
@@ -25,36 +27,12 @@ class NoSuchModel(LookupError):
     """The store has no published snapshot of this model, or not of this revision."""
 
 
+class NoSuchRef(LookupError):
+    """The model has no such branch, tag or channel."""
+
+
 class DamagedManifest(StoreError):
     """A manifest that cannot be read, or that is another snapshot's."""
-
-
-@dataclass
-class Holdings:
-    """What the store holds of one model."""
-
-    refs: dict[str, str] = field(default_factory=dict)
-    commits: dict[str, float] = field(default_factory=dict)
-    """Published commits, and when."""
-
-    def add(self, place: Location, stat: ObjectStat) -> None:
-        """Take note of one key."""
-        if place.is_manifest and place.commit:
-            self.commits[place.commit] = stat.modified_at
-
-    def default_revision(self) -> str | None:
-        """What a request without a revision means: `main`, else the first ref, else the newest commit."""
-        live = sorted(ref for ref, commit in self.refs.items() if commit in self.commits)
-        if _DEFAULT_REF in live:
-            return _DEFAULT_REF
-        if live:
-            return live[0]
-        return max(self.commits, key=lambda c: (self.commits[c], c), default=None)
-
-    def commit_of(self, revision: str) -> str | None:
-        """The published commit that a revision names."""
-        commit = revision if is_commit(revision) else self.refs.get(revision)
-        return commit if commit in self.commits else None
 
 
 @dataclass(frozen=True)
@@ -72,25 +50,67 @@ class Deleted:
 
     objects: int
     freed_bytes: int
+    commits: list[str] = field(default_factory=list)
+    """Those that were published."""
+    refs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Census:
+    """What the last look at the whole store found."""
+
+    models: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """What the list of models tells of a manifest: small enough to be remembered for every snapshot."""
+
+    total_bytes: int
+    format: str
+    parameters: int | None
+
+
+class _Memory:
+    """What a catalogue remembers of its store."""
+
+    def __init__(self) -> None:
+        self.manifests: OrderedDict[tuple[str, str], Manifest] = OrderedDict()
+        self.outlines: dict[tuple[str, str], _Outline] = {}
+        # A ref must not come to name a commit that is being deleted.
+        self.changing = asyncio.Lock()
+        self.census: Census | None = None
 
 
 class Catalogue:
-    """All models of one store."""
+    """All models of one store. It expects to be the only one that publishes and deletes there."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._manifests: OrderedDict[tuple[str, str], Manifest] = OrderedDict()
+        self._memory = _Memory()
+
+    def over(self, store: ObjectStore) -> "Catalogue":
+        """This catalogue, reaching the same objects another way, such as a patient one."""
+        other = Catalogue(store)
+        other._memory = self._memory
+        return other
+
+    @property
+    def census(self) -> Census | None:
+        """None until the whole store was listed once."""
+        return self._memory.census
 
     async def models(self) -> list[ModelSummary]:
         """Every model that has a published snapshot, by name."""
         summaries = []
-        for repo_id, held in sorted((await self._holdings("")).items()):
+        for repo_id, held in (await self.listing()).published.items():
             revision = held.default_revision()
             commit = held.commit_of(revision) if revision else None
             if commit is None:
                 continue
             try:
-                manifest = await self.manifest(repo_id, commit)
+                outline = await self._outline(repo_id, commit)
             except (NoSuchModel, DamagedManifest) as error:
                 log.error("%s is left out of the list of models: %s", repo_id, error)
                 continue
@@ -99,16 +119,27 @@ class Catalogue:
                     id=repo_id,
                     commit=commit,
                     refs=held.refs,
-                    total_bytes=manifest.total_bytes,
-                    format=manifest.format,
-                    parameters=manifest.parameters,
+                    total_bytes=outline.total_bytes,
+                    format=outline.format,
+                    parameters=outline.parameters,
+                    quarantined=commit in held.quarantined,
                 )
             )
         return summaries
 
+    async def ids(self) -> list[str]:
+        """Ids of the models that have a published snapshot: one listing, and nothing is read."""
+        return list(self._counted(await list_holdings(self._store, with_refs=False)).published)
+
+    async def listing(self, repo_id: str | None = None) -> Listing:
+        """Refs and commits of all models, or of one."""
+        if repo_id is not None:
+            return await list_holdings(self._store, f"{repo_id}/")
+        return self._counted(await list_holdings(self._store))
+
     async def find(self, repo_id: str, revision: str | None = None) -> Found:
         """The snapshot that a revision names; without one, the model's default. Raises NoSuchModel."""
-        held = (await self._holdings(f"{repo_id}/")).get(repo_id, Holdings())
+        held = await self._held(repo_id)
         wanted = revision or held.default_revision()
         if wanted is None:
             raise NoSuchModel(f"the registry holds no model {repo_id!r}")
@@ -118,16 +149,28 @@ class Catalogue:
             raise NoSuchModel(f"the registry holds no revision {wanted!r} of {repo_id!r}; it has: {known}")
         return Found(wanted, await self.manifest(repo_id, commit), held.refs)
 
-    async def manifest(self, repo_id: str, commit: str) -> Manifest:
-        """The manifest of a published snapshot. Raises NoSuchModel and DamagedManifest."""
-        known = self._manifests.get((repo_id, commit))
-        if known is not None:
-            self._manifests.move_to_end((repo_id, commit))
+    async def refs(self, repo_id: str) -> dict[str, str]:
+        """What each ref of a model names, by ref. Raises NoSuchModel when nothing of it is published."""
+        return (await self._published(repo_id)).refs
+
+    async def commits(self, repo_id: str) -> list[str]:
+        """Published commits, newest first. Raises NoSuchModel when there is none."""
+        return (await self._published(repo_id)).newest_first()
+
+    async def manifest(self, repo_id: str, commit: str, *, fresh: bool = False) -> Manifest:
+        """The manifest of a published snapshot; `fresh` asks the store even for one that is remembered.
+
+        Raises NoSuchModel and DamagedManifest.
+        """
+        known = self._memory.manifests.get((repo_id, commit))
+        if known is not None and not fresh:
+            self._memory.manifests.move_to_end((repo_id, commit))
             return known
         key = manifest_key(repo_id, commit)
         try:
             manifest = Manifest.model_validate_json(await read_small(self._store, key, _MAX_MANIFEST_BYTES))
         except NoSuchObject:
+            self._memory.manifests.pop((repo_id, commit), None)
             raise NoSuchModel(f"the registry holds no commit {commit} of {repo_id!r}") from None
         except ValidationError as error:
             raise DamagedManifest(f"{key} is no manifest: {error.errors()[0]['msg']}") from None
@@ -139,7 +182,7 @@ class Catalogue:
     async def publish(self, manifest: Manifest, ref: str | None) -> None:
         """Make a snapshot visible, all of whose files are stored: the manifest first, then the ref."""
         key = manifest_key(manifest.repo_id, manifest.commit)
-        await write_small(self._store, key, canonical_json(manifest.model_dump(mode="json")))
+        await self._store.put(key, canonical_json(manifest.model_dump(mode="json")))
         self._remember(manifest)
         if ref is not None:
             await self.point(manifest.repo_id, ref, manifest.commit)
@@ -147,65 +190,111 @@ class Catalogue:
     async def point(self, repo_id: str, ref: str, commit: str) -> None:
         """Let a branch or tag name a published commit; written only when that changes something."""
         key = ref_key(repo_id, ref)
-        data = canonical_json({"commit": commit})
-        try:
-            if await read_small(self._store, key, 4096) == data:
-                return
-        except NoSuchObject:
-            pass
-        await write_small(self._store, key, data)
+        if await read_ref(self._store, key) != commit:
+            await self._store.put(key, canonical_json({"commit": commit}))
 
-    async def delete(self, repo_id: str) -> Deleted:
-        """Remove all of a model: refs and manifests first, so that a kill in between leaves nothing visible.
+    async def move_ref(self, repo_id: str, ref: str, commit: str) -> None:
+        """As `point`, for a commit of which it is not sure that it is there. Raises NoSuchModel."""
+        async with self._memory.changing:
+            await self.manifest(repo_id, commit, fresh=True)
+            await self.point(repo_id, ref, commit)
 
-        Raises NoSuchModel when nothing, not even an unpublished rest, is there.
+    async def delete_ref(self, repo_id: str, ref: str) -> None:
+        """Forget a ref, be it the last; the commit stays and answers to its hash.
+
+        Raises NoSuchModel and NoSuchRef.
         """
-        mine = []
-        async for stat in self._store.list(f"{repo_id}/"):
-            place = locate(stat.key)
-            if place is not None and place.repo_id == repo_id:
-                mine.append((0 if place.ref else 1 if place.is_manifest else 2, stat))
-        if not mine:
-            raise NoSuchModel(f"the registry holds no model {repo_id!r}")
-        for known in [k for k in self._manifests if k[0] == repo_id]:
-            del self._manifests[known]
-        for _, stat in sorted(mine, key=lambda item: (item[0], item[1].key)):
-            await self._store.delete(stat.key)
-        return Deleted(len(mine), sum(stat.size_bytes for _, stat in mine))
+        async with self._memory.changing:
+            refs = await self.refs(repo_id)
+            if ref not in refs:
+                known = ", ".join(refs) or "none"
+                raise NoSuchRef(f"{repo_id!r} has no ref {ref!r}; it has: {known}")
+            await self._store.delete(ref_key(repo_id, ref))
+
+    async def delete(self, repo_id: str, commit: str | None = None) -> Deleted:
+        """Remove all of a model, or one commit and the refs that name it, broken-off uploads included.
+
+        Refs go first, then manifests: a kill in between leaves nothing visible. Raises NoSuchModel when
+        nothing, not even an unpublished rest, is there.
+        """
+        async with self._memory.changing:
+            held = await self._held(repo_id)
+            doomed = [
+                (place, stat)
+                for place, stat in await self._objects(repo_id)
+                if commit is None or (held.refs.get(place.ref) if place.ref else place.commit) == commit
+            ]
+            pending = await self._abort_uploads(repo_id, commit)
+            if not doomed and not pending:
+                rest = "" if commit is None else f" commit {commit} of"
+                raise NoSuchModel(f"the registry holds no{rest or ' model'} {repo_id!r}")
+            for known in [k for k in self._memory.manifests if k[0] == repo_id and commit in (None, k[1])]:
+                del self._memory.manifests[known]
+            for seen in [k for k in self._memory.outlines if k[0] == repo_id and commit in (None, k[1])]:
+                del self._memory.outlines[seen]
+            for _, stat in sorted(doomed, key=_order_of_deletion):
+                await self._store.delete(stat.key)
+        return Deleted(
+            objects=len(doomed),
+            freed_bytes=sum(stat.size_bytes for _, stat in doomed),
+            commits=[place.commit for place, _ in doomed if place.is_manifest and place.commit],
+            refs=[place.ref for place, _ in doomed if place.ref],
+        )
 
     async def stored_bytes(self) -> int:
         """Size of everything in the store."""
         return sum([stat.size_bytes async for stat in self._store.list("")])
 
-    async def _holdings(self, prefix: str) -> dict[str, Holdings]:
-        found: dict[str, Holdings] = {}
-        async for stat in self._store.list(prefix):
+    async def _held(self, repo_id: str) -> Holdings:
+        return (await self.listing(repo_id)).models.get(repo_id, Holdings())
+
+    async def _published(self, repo_id: str) -> Holdings:
+        held = await self._held(repo_id)
+        if not held.commits:
+            raise NoSuchModel(f"the registry holds no model {repo_id!r}")
+        return held
+
+    async def _objects(self, repo_id: str) -> list[tuple[Location, ObjectStat]]:
+        found = []
+        async for stat in self._store.list(f"{repo_id}/"):
             place = locate(stat.key)
-            if place is None:
-                continue
-            held = found.setdefault(place.repo_id, Holdings())
-            held.add(place, stat)
-            if place.ref:
-                commit = await self._ref(stat.key)
-                if commit:
-                    held.refs[place.ref] = commit
+            if place is not None and place.repo_id == repo_id:
+                found.append((place, stat))
         return found
 
-    async def _ref(self, key: str) -> str | None:
-        try:
-            data = json.loads(await read_small(self._store, key, 4096))
-        except NoSuchObject:
-            return None  # deleted since it was listed
-        except ValueError:
-            data = None
-        commit = data.get("commit") if isinstance(data, dict) else None
-        if isinstance(commit, str) and is_commit(commit):
-            return commit
-        # One damaged ref must not hide every other model.
-        log.error("%s names no commit and is passed over; import or download the model again", key)
-        return None
+    async def _abort_uploads(self, repo_id: str, commit: str | None) -> int:
+        pending = [
+            upload
+            for remains in await survey(self._store, f"{repo_id}/")
+            if remains.repo_id == repo_id and commit in (None, remains.commit)
+            for upload in remains.uploads
+        ]
+        for upload in pending:
+            await self._store.abort_upload(upload.key, upload.upload_id)
+        return len(pending)
+
+    async def _outline(self, repo_id: str, commit: str) -> _Outline:
+        known = self._memory.outlines.get((repo_id, commit))
+        if known is not None:
+            return known
+        manifest = await self.manifest(repo_id, commit)
+        return self._memory.outlines.setdefault((repo_id, commit), _outlined(manifest))
+
+    def _counted(self, listing: Listing) -> Listing:
+        self._memory.census = Census(len(listing.published), listing.stored_bytes)
+        return listing
 
     def _remember(self, manifest: Manifest) -> None:
-        self._manifests[manifest.repo_id, manifest.commit] = manifest
-        while len(self._manifests) > _REMEMBERED_MANIFESTS:
-            self._manifests.popitem(last=False)
+        self._memory.outlines[manifest.repo_id, manifest.commit] = _outlined(manifest)
+        self._memory.manifests[manifest.repo_id, manifest.commit] = manifest
+        while len(self._memory.manifests) > _REMEMBERED_MANIFESTS:
+            self._memory.manifests.popitem(last=False)
+
+
+def _outlined(manifest: Manifest) -> _Outline:
+    return _Outline(manifest.total_bytes, manifest.format, manifest.parameters)
+
+
+def _order_of_deletion(item: tuple[Location, ObjectStat]) -> tuple[int, str]:
+    place, stat = item
+    return (0 if place.ref else 1 if place.is_manifest else 2, stat.key)

@@ -5,15 +5,21 @@ JobFailure
 ├── NoSuchRevision        the model has no such branch, tag or commit
 ├── GatedNoToken          the licence must be accepted, and we have no token to prove it with
 ├── GatedNotAccepted      our token's account has not accepted the licence
-├── TokenRefused          the hub does not know our token
+├── TokenRefused          the hub does not know our token, or does not let it see this model
+├── RepoDisabled          the hub has closed the model for everybody
 ├── HubUnreachable        no connection, or it broke too often; retryable
+├── RateLimited           the hub asks us to wait longer than a job should; retryable
 ├── HubMisbehaved         an answer that the Hub's protocol does not allow
-├── WrongBytes            what arrived is not what the hub announced; retryable
+├── WrongBytes            what arrived is not what was announced; retryable
 ├── NothingToStore        patterns or policy leave no file
 ├── PickleOnly            no safetensors, and pickle was not allowed
 ├── BadSnapshot           the files are whole, but cannot be what they say they are
 ├── BadFolder             a folder that cannot be imported
-├── QuotaExceeded         the snapshot does not fit
+├── BadArchive            a tar that cannot be imported
+├── QuotaExceeded         the snapshot does not fit into what the registry may store
+├── NotEnoughSpace        the snapshot does not fit onto the store's disk
+├── Corrupt               stored files are not what their manifest says, and were not repaired
+├── NotRepairable         there is no source to fetch a bad file from
 ├── StoreFailed           the store went away; retryable
 ├── Interrupted           the registry was stopped; retryable
 └── Unexpected            our own fault; the log has the cause
@@ -60,7 +66,7 @@ class GatedNotAccepted(JobFailure):
 
 
 class TokenRefused(JobFailure):
-    """The hub does not know our token."""
+    """The hub does not know our token, or does not let it see this model."""
 
     code = "token_refused"
 
@@ -71,6 +77,18 @@ class HubUnreachable(JobFailure):
     code, retryable = "hub_unreachable", True
 
 
+class RepoDisabled(JobFailure):
+    """The hub has closed the model for everybody."""
+
+    code = "repo_disabled"
+
+
+class RateLimited(JobFailure):
+    """The hub asks us to wait longer than a job should."""
+
+    code, retryable = "hub_rate_limited", True
+
+
 class HubMisbehaved(JobFailure):
     """An answer that the Hub's protocol does not allow."""
 
@@ -78,7 +96,7 @@ class HubMisbehaved(JobFailure):
 
 
 class WrongBytes(JobFailure):
-    """What arrived is not what the hub announced."""
+    """What arrived is not what was announced."""
 
     code, retryable = "wrong_bytes", True
 
@@ -107,10 +125,34 @@ class BadFolder(JobFailure):
     code = "bad_folder"
 
 
+class BadArchive(JobFailure):
+    """A tar that cannot be imported."""
+
+    code = "bad_archive"
+
+
 class QuotaExceeded(JobFailure):
-    """The snapshot does not fit."""
+    """The snapshot does not fit into what the registry may store."""
 
     code = "quota_exceeded"
+
+
+class NotEnoughSpace(JobFailure):
+    """The snapshot does not fit onto the store's disk."""
+
+    code = "disk_full"
+
+
+class Corrupt(JobFailure):
+    """Stored files are not what their manifest says, and were not repaired."""
+
+    code = "corrupt"
+
+
+class NotRepairable(JobFailure):
+    """There is no source to fetch a bad file from."""
+
+    code = "not_repairable"
 
 
 class StoreFailed(JobFailure):

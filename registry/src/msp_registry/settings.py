@@ -1,6 +1,7 @@
 """Settings of the registry and of its one-shot `init_store`."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -9,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 from pydantic_settings import SettingsConfigDict
 
 from msp_common.settings import HttpUrl, Settings
-from msp_registry.s3_endpoint import S3Endpoint, parse_endpoint
+from msp_registry.stores.s3_endpoint import S3Endpoint, parse_endpoint
 
 
 def _store(text: str) -> str:
@@ -23,6 +24,12 @@ def _store(text: str) -> str:
 
 def _endpoint(text: str) -> str:
     parse_endpoint(text)
+    return text
+
+
+def _hours(text: str) -> str:
+    if text != "off" and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", text):
+        raise ValueError("expected HH:MM-HH:MM, or off")
     return text
 
 
@@ -73,13 +80,53 @@ class RegistrySettings(Settings):
     """Most bytes that the store may hold; a snapshot that does not fit is refused. Unset: no limit."""
 
     parallel_jobs: int = Field(default=2, ge=1, le=32)
-    """Downloads and imports that run at once; others wait."""
+    """Jobs that run at once; others wait."""
+
+    parallel_files: int = Field(default=4, ge=1, le=64)
+    """Files of one job on their way at once."""
+
+    parallel_parts: int = Field(default=8, ge=1, le=64)
+    """Ranged requests on their way at once, of all jobs together."""
+
+    window_bytes: int = Field(default=256 << 20, ge=64 << 20)
+    """Most bytes of files held in memory, of all jobs together."""
+
+    stall_timeout_s: float = Field(default=30, gt=0)
+    """How long a download may bring no byte before it is asked for anew."""
+
+    store_patience_s: float = Field(default=300, ge=0)
+    """How long a job waits for a store that does not answer before it fails."""
 
     import_roots: Annotated[list[Path], BeforeValidator(_folders), AfterValidator(_absolute)] = []
-    """Folders, separated by `:`, below which folders may be imported. Unset: importing is off."""
+    """Folders, separated by `:`, below which folders and tars may be imported. Unset: none may."""
+
+    import_s3_endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
+    """Another S3 server, from which `s3://bucket/prefix` may be imported. Unset: none may."""
+
+    import_s3_access_key: str | None = None
+    """Access key for that server."""
+
+    import_s3_secret_key: SecretStr | None = None
+    """Secret key for that server."""
+
+    import_s3_region: str = "us-east-1"
+    """The region that requests to that server are signed for."""
+
+    scrub_hours: Annotated[str, AfterValidator(_hours)] = "01:00-05:00"
+    """When everything is read back and compared, in the local time of the registry (`TZ`): `HH:MM-HH:MM`,
+    which may pass midnight; `off` for never."""
+
+    scrub_every_days: float = Field(default=30, gt=0)
+    """How old a snapshot's last verification may become before it is due for another."""
+
+    scrub_bytes_per_s: int = Field(default=50_000_000, ge=1 << 20)
+    """How fast the scrub may read."""
 
     admin_token: SecretStr | None = None
     """When set, changing routes need `Authorization: Bearer` with it."""
+
+    cluster_token: SecretStr | None = Field(default=None, validation_alias="CLUSTER_TOKEN")
+    """What workers show; it allows them to ask for a download, and nothing else."""
 
     minio_endpoint: Endpoint = Field(default="minio:9000", validation_alias="MINIO_ENDPOINT")
     """The S3 server: `host:port` (plain HTTP), `http://host:port` or `https://host:port`."""
@@ -101,6 +148,9 @@ class RegistrySettings(Settings):
 
     hf_token: SecretStr | None = Field(default=None, validation_alias="HF_TOKEN")
     """Token for gated and private models; sent to HF_ENDPOINT's own origin only."""
+
+    extra_ca_file: Path | None = Field(default=None, validation_alias="EXTRA_CA_FILE")
+    """PEM file of certificate authorities that are trusted beside the usual ones, for the hub and proxies."""
 
     service_registry_url: HttpUrl | None = Field(default=None, validation_alias="SERVICE_REGISTRY_URL")
     """Who is asked whether a worker uses a model that is to be deleted. Unset: nobody is asked."""
@@ -130,6 +180,10 @@ class InitStoreSettings(Settings):
 
     minio_endpoint: Endpoint = Field(default="minio:9000", validation_alias="MINIO_ENDPOINT")
     """The S3 server: `host:port` (plain HTTP), `http://host:port` or `https://host:port`."""
+
+    store_kind: Literal["minio", "versitygw"] = Field(default="minio", validation_alias="MINIO_KIND")
+    """How that server makes accounts: `minio` (also its forks) by MinIO's admin API, `versitygw` by its own
+    and a bucket policy."""
 
     minio_root_user: str = Field(validation_alias="MINIO_ROOT_USER")
     """The server's root account; used by this job and by nothing else."""

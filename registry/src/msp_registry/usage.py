@@ -18,14 +18,14 @@ class UsageUnknown(Exception):
 class Usage(Protocol):
     """Answers who uses a model."""
 
-    async def workers_of(self, repo_id: str) -> list[str]:
-        """Ids of the workers that serve or load it. Raises UsageUnknown."""
+    async def workers_of(self, repo_id: str, commit: str | None = None) -> list[str]:
+        """Ids of the workers that serve or load this commit of it; without one, any. Raises UsageUnknown."""
 
 
 class NobodyAsked:
     """For a registry that stands alone."""
 
-    async def workers_of(self, repo_id: str) -> list[str]:
+    async def workers_of(self, repo_id: str, commit: str | None = None) -> list[str]:
         """Nobody."""
         return []
 
@@ -37,8 +37,8 @@ class ServiceRegistryUsage:
         self._url = url
         self._client = client
 
-    async def workers_of(self, repo_id: str) -> list[str]:
-        """Workers with a living lease for the model, whatever its revision."""
+    async def workers_of(self, repo_id: str, commit: str | None = None) -> list[str]:
+        """Workers with a living lease for the model."""
         try:
             answer = await self._client.get(f"{self._url}/workers")
             answer.raise_for_status()
@@ -46,9 +46,18 @@ class ServiceRegistryUsage:
         except (httpx.HTTPError, ValidationError) as error:
             reason = type(error).__name__
             raise UsageUnknown(f"the service registry at {self._url} cannot be asked: {reason}") from error
-        return users(snapshot, repo_id)
+        return users(snapshot, repo_id, commit)
 
 
-def users(snapshot: Snapshot, repo_id: str) -> list[str]:
-    """Ids of the workers in a snapshot that need the model. Pure."""
-    return sorted(w.id for w in snapshot.workers if w.lease.model.id == repo_id and w.verdict not in _GONE)
+def users(snapshot: Snapshot, repo_id: str, commit: str | None = None) -> list[str]:
+    """Ids of the workers in a snapshot that need the model, in this commit if one is given. Pure.
+
+    A worker that does not know its commit yet may be about to load any of them.
+    """
+    return sorted(
+        worker.id
+        for worker in snapshot.workers
+        if worker.lease.model.id == repo_id
+        and worker.verdict not in _GONE
+        and (commit is None or worker.lease.model.commit in (None, commit))
+    )

@@ -1,47 +1,51 @@
 """The bytes of a snapshot's files, through the registry itself."""
 
-from collections.abc import AsyncGenerator, Mapping
+from typing import Annotated
 
-import anyio
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from fastapi import APIRouter, Depends, Request, Response
 
 from msp_common.contracts.models import ManifestFile
 from msp_common.error_response import error_response
-from msp_common.errors import InternalError, InvalidRequest, ModelNotFound, NotFound
-from msp_registry.byte_ranges import Span, Unsatisfiable, requested_span
+from msp_common.errors import InvalidRequest, ModelNotFound, NotFound
+from msp_common.model_ids import InvalidModelId
 from msp_registry.catalogue import NoSuchModel
 from msp_registry.layout import file_key, is_commit
-from msp_registry.routes.context import ModelId, Parts, PartsDep
-from msp_registry.store import NoSuchObject
+from msp_registry.names import plain_name
+from msp_registry.routes.byte_ranges import Span, Unsatisfiable, requested_span
+from msp_registry.routes.context import Parts, PartsDep, model_id
+from msp_registry.routes.stored_bytes import StoredBytes, open_stored, refuse_quarantined
 
 router = APIRouter(tags=["files"])
 
 
-class StoredBytes(StreamingResponse):
-    """A stream out of the store, which is closed however the answer ends."""
-
-    def __init__(
-        self, data: AsyncGenerator[bytes, None], status_code: int, headers: Mapping[str, str]
-    ) -> None:
-        super().__init__(data, status_code, headers, media_type="application/octet-stream")
-        self._data = data
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._data.aclose()
+async def _model_of_commit(name: str, commit: str, parts: PartsDep) -> str:
+    """The id in the path. The commit tells which model is meant, so that the exact id needs no look-up."""
+    try:
+        plain = plain_name(name)
+        if is_commit(commit):
+            await parts.catalogue.manifest(plain, commit)
+    except InvalidModelId as error:
+        raise InvalidRequest(str(error), param="name", code="invalid_model_id") from None
+    except NoSuchModel:
+        return await model_id(name, parts)
+    return plain
 
 
 @router.head("/files/{name}/{commit}/{path:path}", summary="Size and hash of one file")
 @router.get("/files/{name}/{commit}/{path:path}", summary="The bytes of one file, or a range of them")
-async def get_file(repo_id: ModelId, commit: str, path: str, request: Request, parts: PartsDep) -> Response:
-    """`ETag` is the file's sha256. `Range` gives 206, or 416 when it begins behind the end."""
+async def get_file(
+    repo_id: Annotated[str, Depends(_model_of_commit)],
+    commit: str,
+    path: str,
+    request: Request,
+    parts: PartsDep,
+) -> Response:
+    """`ETag` is the file's sha256. `Range` gives 206, or 416 when it begins behind the end.
+
+    409 for a file that is no longer what its manifest says.
+    """
     file = await _file(parts, repo_id, commit, path)
+    await refuse_quarantined(parts, repo_id, commit, path)
     etag = f'"{file.sha256}"'
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "public, max-age=31536000, immutable"}
     span = None
@@ -57,7 +61,7 @@ async def get_file(repo_id: ModelId, commit: str, path: str, request: Request, p
     status = 206 if span else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="application/octet-stream")
-    data = await _opened(parts, file_key(repo_id, commit, path), Span(first, length))
+    data = await open_stored(parts, file_key(repo_id, commit, path), Span(first, length))
     return StoredBytes(data, status, headers)
 
 
@@ -72,29 +76,6 @@ async def _file(parts: Parts, repo_id: str, commit: str, path: str) -> ManifestF
     if file is None:
         raise NotFound(f"{repo_id}@{commit} has no file {path[:200]!r}.", param="path", code="file_not_found")
     return file
-
-
-async def _opened(parts: Parts, key: str, span: Span) -> AsyncGenerator[bytes, None]:
-    """The stream, its first piece read already: a missing object is then an error, not a broken body."""
-    data = parts.store.get(key, span.first, span.length)
-    try:
-        first = await anext(data, b"")
-    except NoSuchObject:
-        raise InternalError(f"The store has lost {key}; delete the model and bring it again.") from None
-    if not first and span.length:
-        raise InternalError(f"{key} is shorter in the store than its manifest says; bring the model again.")
-
-    async def counted() -> AsyncGenerator[bytes, None]:
-        try:
-            parts.metrics.served_bytes.inc(len(first))
-            yield first
-            async for chunk in data:
-                parts.metrics.served_bytes.inc(len(chunk))
-                yield chunk
-        finally:
-            await data.aclose()
-
-    return counted()
 
 
 def _unsatisfiable(file: ManifestFile) -> Response:

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from msp_registry.failures import NothingToStore, PickleOnly
-from msp_registry.inspection import PICKLE_SUFFIXES
+from msp_registry.inspection.inspection import PICKLE_SUFFIXES
 
 # Second copies of the same weights in their makers' own form.
 _DUPLICATES = ("original/*", "consolidated*")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from anyio import to_thread
 
+from msp_registry.failures import WrongBytes
+
 # hashlib lets go of the interpreter from 2 KiB on; below this a thread costs more than it frees.
 _IN_THREAD_FROM_BYTES = 1 << 16
 
@@ -50,3 +52,15 @@ async def digest_of(data: AsyncIterable[bytes], size_bytes: int) -> Digest:
     async for chunk in data:
         await hasher.update(chunk)
     return hasher.digest()
+
+
+def check_digest(
+    name: str, found: Digest, *, size_bytes: int, git_sha1: str | None, sha256: str | None
+) -> None:
+    """Compare with what was announced; a hash that is None was not. Raises WrongBytes with both values."""
+    if found.size_bytes != size_bytes:
+        raise WrongBytes(f"{name}: {found.size_bytes} bytes arrived, {size_bytes} were announced")
+    if sha256 is not None and found.sha256 != sha256:
+        raise WrongBytes(f"{name}: sha256 is {found.sha256}, announced was {sha256}")
+    if git_sha1 is not None and found.git_sha1 != git_sha1:
+        raise WrongBytes(f"{name}: git sha1 is {found.git_sha1}, announced was {git_sha1}")

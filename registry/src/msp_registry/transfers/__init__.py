@@ -1,0 +1,1 @@
+"""Bringing bytes into the store, verified."""

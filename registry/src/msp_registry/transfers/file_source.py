@@ -1,0 +1,92 @@
+"""What brings a file's bytes: a function that reads a piece of it, and how its answer is collected."""
+
+import asyncio
+import io
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from msp_registry.failures import WrongBytes
+from msp_registry.hub.selection import RemoteFile
+
+ReadFile = Callable[[RemoteFile, int, int], AsyncGenerator[bytes, None]]
+"""File, offset, length → exactly these bytes, in pieces. Raises JobFailure, and RangesIgnored."""
+
+
+class RangesIgnored(Exception):
+    """The source gives this file only as a whole: it is to be read once, from front to back."""
+
+
+async def read_piece(
+    read: ReadFile, file: RemoteFile, offset: int, length: int, moved: Callable[[int], None]
+) -> bytes:
+    """One piece of a file, as a whole. `moved` hears of the bytes as they arrive."""
+    async with aclosing(read(file, offset, length)) as stream:
+        data = _Buffer(length)
+        async for chunk in stream:
+            data.add(chunk)
+            moved(len(chunk))
+    return data.checked(file, offset, length)
+
+
+class FrontToBack:
+    """One stream of a whole file, cut into pieces."""
+
+    def __init__(
+        self, file: RemoteFile, stream: AsyncGenerator[bytes, None], moved: Callable[[int], None]
+    ) -> None:
+        self._file = file
+        self._stream = stream
+        self._moved = moved
+        self._rest = memoryview(b"")
+        self._turns = asyncio.Lock()
+
+    async def take(self, offset: int, length: int) -> bytes:
+        """The next piece. Calls that come at once are served in their order, which must be the file's."""
+        async with self._turns:
+            data = _Buffer(length)
+            while data.size < length:
+                if not self._rest:
+                    chunk = await anext(self._stream, None)
+                    if chunk is None:
+                        break
+                    self._rest = memoryview(chunk)
+                    self._moved(len(chunk))
+                    continue
+                self._rest = self._rest[data.add(self._rest[: length - data.size]) :]
+            return data.checked(self._file, offset, length)
+
+    async def end(self) -> None:
+        """Raises WrongBytes unless the stream ends here."""
+        while not self._rest:
+            chunk = await anext(self._stream, None)
+            if chunk is None:
+                return
+            self._rest = memoryview(chunk)
+        raise WrongBytes(
+            f"{self._file.path}: more than the {self._file.size_bytes} bytes that were announced"
+        )
+
+
+class _Buffer:
+    """Collects chunks in memory taken at once, which BytesIO hands out at the end without copying it."""
+
+    def __init__(self, length: int) -> None:
+        self._data = io.BytesIO()
+        if length:
+            self._data.seek(length - 1)
+            self._data.write(b"\0")
+            self._data.seek(0)
+        self.size = 0
+
+    def add(self, chunk: bytes | memoryview) -> int:
+        self._data.write(chunk)
+        self.size += len(chunk)
+        return len(chunk)
+
+    def checked(self, file: RemoteFile, offset: int, length: int) -> bytes:
+        if self.size != length:
+            raise WrongBytes(
+                f"{file.path}: {self.size} bytes arrived at byte {offset}, {length} were asked for; "
+                f"the file was announced with {file.size_bytes}"
+            )
+        return self._data.getvalue()
