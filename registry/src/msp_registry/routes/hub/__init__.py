@@ -1,0 +1,1 @@
+"""The hub's protocol, read-only."""

@@ -1,0 +1,1 @@
+"""Keeping what is stored right: verify, scrub, collect."""
