@@ -41,3 +41,7 @@ for service in gateway registry service-registry model-service cli; do
     compile "requirements/$service.txt" --constraints requirements/dev.txt \
         common/pyproject.toml "$service/pyproject.toml"
 done
+# Old clients of the hub, which tests drive in environments of their own.
+for client in 0.36 1.8; do
+    compile "requirements/hub-client-$client.txt" "requirements/hub-client-$client.in"
+done

@@ -5,21 +5,14 @@ import pytest
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.models import ManifestFile
 from msp_common.contracts.workers import ServedModel, Snapshot, Verdict, Worker, WorkerLease, WorkerState
-from msp_registry.byte_ranges import Span, requested_span
+from msp_common.snapshots import local_commit
 from msp_registry.failures import NothingToStore, PickleOnly
-from msp_registry.inspection import format_of, licence_of
-from msp_registry.layout import (
-    Location,
-    UnsafePath,
-    check_paths,
-    file_key,
-    local_commit,
-    locate,
-    manifest_key,
-    ref_key,
-)
-from msp_registry.raw_paths import one_segment_ids
-from msp_registry.selection import RemoteFile, select
+from msp_registry.hub.selection import RemoteFile, select
+from msp_registry.inspection.inspection import format_of
+from msp_registry.inspection.licences import licence_of
+from msp_registry.layout import Location, UnsafePath, check_paths, file_key, locate, manifest_key, ref_key
+from msp_registry.routes.byte_ranges import Span, requested_span
+from msp_registry.routes.raw_paths import one_segment_ids
 from msp_registry.usage import users
 
 C = "0123456789" * 4

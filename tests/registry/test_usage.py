@@ -4,7 +4,9 @@ import httpx
 import pytest
 from fastapi import FastAPI, Response
 
-from msp_registry.usage import ServiceRegistryUsage, UsageUnknown
+from msp_common.contracts.model_type import ModelType
+from msp_common.contracts.workers import ServedModel, Snapshot, Verdict, Worker, WorkerLease, WorkerState
+from msp_registry.usage import ServiceRegistryUsage, UsageUnknown, users
 from support.servers import free_port, run_server
 
 
@@ -36,3 +38,45 @@ async def test_no_connection_is_not_nobody() -> None:
     async with httpx.AsyncClient() as client:
         with pytest.raises(UsageUnknown, match="ConnectError"):
             await ServiceRegistryUsage(f"http://127.0.0.1:{free_port()}", client).workers_of("org/a")
+
+
+A, B = "a" * 40, "b" * 40
+
+
+def worker(name: str, model: str, commit: str | None, verdict: Verdict = Verdict.READY) -> Worker:
+    lease = WorkerLease(
+        url=f"http://{name}",
+        host="host",
+        model=ServedModel(id=model, type=ModelType.LLM, commit=commit),
+        state=WorkerState.READY,
+        version="1",
+        started_at=0,
+    )
+    return Worker(id=name, verdict=verdict, heartbeat_at=0, lease=lease)
+
+
+SNAPSHOT = Snapshot(
+    generation=1,
+    taken_at=0,
+    workers=[
+        worker("two", "org/a", B),
+        worker("one", "org/a", A, Verdict.SUSPECT),
+        worker("new", "org/a", None, Verdict.STARTING),
+        worker("dead", "org/a", A, Verdict.UNHEALTHY),
+        worker("broken", "org/a", A, Verdict.FAILED),
+        worker("other", "org/b", A),
+    ],
+)
+
+
+def test_a_commit_is_used_by_those_who_name_it_and_those_who_do_not_know_theirs() -> None:
+    assert users(SNAPSHOT, "org/a", A) == ["new", "one"]
+    assert users(SNAPSHOT, "org/a", B) == ["new", "two"]
+    assert users(SNAPSHOT, "org/a") == ["new", "one", "two"]
+    assert users(SNAPSHOT, "org/none") == []
+
+
+async def test_the_commit_is_asked_for_over_http() -> None:
+    with run_server(service_registry(200, SNAPSHOT.model_dump_json())) as url:
+        async with httpx.AsyncClient() as client:
+            assert await ServiceRegistryUsage(url, client).workers_of("org/a", B) == ["new", "two"]
