@@ -1,23 +1,21 @@
 """The YAML file that describes a cluster of local processes."""
 
 import graphlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from string import Template
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 
+from msp_cli.strict_yaml import Strict, Unreadable, mistake, read_yaml
 from msp_common.model_ids import parse_model_id
 
 
@@ -55,11 +53,7 @@ ModelId = Annotated[str, AfterValidator(parse_model_id)]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class ServiceSpec(_Strict):
+class ServiceSpec(Strict):
     """One process."""
 
     program: Program | None = None
@@ -119,7 +113,7 @@ class ServiceSpec(_Strict):
         return {**told, **self.env}
 
 
-class ModelSpec(_Strict):
+class ModelSpec(Strict):
     """A model to bring into the registry."""
 
     folder: str
@@ -129,7 +123,7 @@ class ModelSpec(_Strict):
     """The name to import it under."""
 
 
-class ExampleSpec(_Strict):
+class ExampleSpec(Strict):
     """A request that shows that everything works; it is sent once all is healthy."""
 
     service: str
@@ -137,7 +131,7 @@ class ExampleSpec(_Strict):
     body: dict[str, Any]
 
 
-class Cluster(_Strict):
+class Cluster(Strict):
     """The whole file."""
 
     env: dict[str, EnvText] = {}
@@ -203,17 +197,14 @@ def load(path: Path, run_dir: Path) -> Cluster:
     Raises ClusterFileError.
     """
     try:
-        text = path.read_text()
-        raw = yaml.load(text, _UniqueKeys)  # noqa: S506  (a SafeLoader)
-    except OSError as error:
-        raise ClusterFileError(f"{path}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ClusterFileError(f"{path}: is no YAML: {error}") from None
+        raw = read_yaml(path)
+    except Unreadable as error:
+        raise ClusterFileError(str(error)) from None
     places = {"here": str(path.resolve().parent), "run_dir": str(run_dir.resolve())}
     try:
         return Cluster.model_validate(_filled(raw, places))
     except ValidationError as error:
-        raise ClusterFileError("\n".join(f"{path}: {_line(e)}" for e in error.errors())) from None
+        raise ClusterFileError("\n".join(f"{path}: {mistake(e)}" for e in error.errors())) from None
     except _UnknownPlaceholder as error:
         known = ", ".join(f"${{{name}}}" for name in places)
         raise ClusterFileError(f"{path}: {error.args[0]!r}: only {known} can be filled in") from None
@@ -232,26 +223,3 @@ def _filled(value: Any, places: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         return {key: _filled(item, places) for key, item in value.items()}
     return [_filled(item, places) for item in value] if isinstance(value, list) else value
-
-
-def _line(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "the file"
-    if error["type"] == "extra_forbidden":
-        return f"{where}: no such key"
-    return f"{where}: {str(error['msg']).removeprefix('Value error, ')}"
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML whose mappings may not name a key twice; the last one would silently win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """As the parent's, with the check."""
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)

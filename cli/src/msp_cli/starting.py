@@ -13,6 +13,7 @@ import httpx
 from msp_cli import processes, readiness
 from msp_cli.board import Board
 from msp_cli.cluster_file import Cluster, ModelSpec
+from msp_cli.job_following import follow
 from msp_cli.registry_api import RegistryApi, ServiceAnsweredBadly
 from msp_cli.run_dir import RunDir, RunningService, RunState
 from msp_common.contracts.jobs import ImportRequest, Job, JobState
@@ -26,6 +27,21 @@ class StartFailed(Exception):
     def __init__(self, message: str, log: list[str] | None = None) -> None:
         super().__init__(message)
         self.log = log or []
+
+
+@dataclass(frozen=True)
+class _OnBoard:
+    """Shows an import beside the services that start."""
+
+    board: Board
+    label: str
+
+    def tell(self, job: Job) -> None:
+        self.board.show(self.label, job.state.lower(), job.progress)
+
+    def away(self, job: Job, why: str) -> None:
+        # Told by the board's line of the registry itself.
+        pass
 
 
 @dataclass
@@ -137,12 +153,9 @@ class Starting:
         url = self.cluster.services[self.cluster.registry].url
         api = RegistryApi(self.client, url, environ.get("REGISTRY_ADMIN_TOKEN"))
         try:
-            job = await api.import_folder(
-                model_id, ImportRequest(folder=model.folder, revision=model.revision)
-            )
-            ended = await wait_for_job(
-                api, job, lambda j: self.board.show(label, j.state.lower(), j.progress)
-            )
+            request = ImportRequest(source=model.folder, revision=model.revision)
+            job = await api.import_source(model_id, request)
+            ended = await follow(api, job, _OnBoard(self.board, label), patience_s=0, pause_s=POLL_S)
         except ServiceAnsweredBadly as error:
             raise StartFailed(f"model {model_id}: {error}", self._registry_log()) from None
         if ended.state is not JobState.SUCCEEDED:
@@ -152,15 +165,6 @@ class Starting:
 
     def _registry_log(self) -> list[str]:
         return self.run.last_lines(self.cluster.registry, 10)
-
-
-async def wait_for_job(api: RegistryApi, job: Job, tell: Callable[[Job], None]) -> Job:
-    """The job once it has ended. Raises ServiceAnsweredBadly."""
-    while not job.state.ended:
-        tell(job)
-        await asyncio.sleep(POLL_S)
-        job = await api.job(job.id)
-    return job
 
 
 def stop_all(

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from msp_cli.job_batch import code_of
 from msp_cli.registry_api import ServiceAnsweredBadly, asked, parsed
 from msp_cli.tables import table
 from msp_common.contracts.workers import Services, ServiceStatus, WorkerLoad
@@ -21,12 +22,12 @@ def status(
     ] = "http://127.0.0.1:8080",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Tell how all programs and workers are."""
+    """Tell how all programs and workers are. Ends with 3 when the gateway cannot be reached."""
     try:
         services = asyncio.run(_services(gateway.rstrip("/")))
     except ServiceAnsweredBadly as error:
         Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(code_of(error)) from None
     if as_json:
         typer.echo(services.model_dump_json(indent=2))
         return

@@ -1,0 +1,55 @@
+"""Whole models to and from the registry, as tar streams."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from msp_cli.registry_api import away, bearer, parsed, refusal
+from msp_common.contracts.models import ModelInfo
+
+STALL_S = 600
+"""The registry waits for its store while the connection stands still."""
+
+READ_BACK_S = 6 * 3600
+"""After the last byte the registry may read everything back before it answers."""
+
+
+class ArchiveApi:
+    """The registry's two archive routes. Every method raises ServiceAnsweredBadly."""
+
+    def __init__(self, client: httpx.Client, url: str, admin_token: str | None) -> None:
+        self._client = client
+        self._url = url.rstrip("/")
+        self._headers = bearer(admin_token)
+
+    def send(self, model_id: str, revision: str, chunks: Iterator[bytes], length: int) -> ModelInfo:
+        """Put a tar stream of `length` bytes into the store."""
+        url = f"{self._url}/models/{model_id}/archive"
+        headers = {**self._headers, "Content-Type": "application/x-tar", "Content-Length": str(length)}
+        timeout = httpx.Timeout(30, write=STALL_S, read=READ_BACK_S)
+        try:
+            answer = self._client.put(
+                url, params={"revision": revision}, content=chunks, headers=headers, timeout=timeout
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise away(url, error) from None
+        if answer.is_error:
+            raise refusal(answer)
+        return parsed(ModelInfo, answer)
+
+    @contextmanager
+    def receiving(self, model_id: str, revision: str) -> Iterator[Iterator[bytes]]:
+        """The chunks of a model's tar stream."""
+        url = f"{self._url}/models/{model_id}/archive"
+        timeout = httpx.Timeout(30, read=STALL_S)
+        try:
+            with self._client.stream(
+                "GET", url, params={"revision": revision}, headers=self._headers, timeout=timeout
+            ) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise refusal(answer)
+                yield answer.iter_raw(1 << 20)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise away(url, error) from None
