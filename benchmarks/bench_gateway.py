@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,35 +18,10 @@ from pathlib import Path
 from http_load import Load, answer_always, load
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import HEARTBEAT_S, Capabilities, ServedModel, WorkerLease, WorkerState
+from processes import free_port, program
 from report import Busyness, Report, arguments, publish
 
 CONNECTIONS = (1, 16, 64)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-@contextmanager
-def program(command: list[str], environment: dict[str, str], health: str) -> Iterator[None]:
-    """A process that is up once `health` answers at all."""
-    process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(health, timeout=1).close()
-                break
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextmanager
