@@ -19,7 +19,7 @@ def example() -> dict[str, str]:
 def compose_variables() -> dict[str, str]:
     """Variable → default in the compose files ("" where it has none)."""
     text = "\n".join(path.read_text() for path in COMPOSE_FILES)
-    return {name: default or "" for name, default in re.findall(r"\$\{([A-Z_]+)(?::-([^}]*))?", text)}
+    return {name: default or "" for name, default in re.findall(r"\$\{([A-Z0-9_]+)(?::-([^}]*))?", text)}
 
 
 def test_the_example_explains_every_variable_of_the_compose_files_and_no_other() -> None:
