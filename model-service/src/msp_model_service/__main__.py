@@ -13,6 +13,9 @@ from msp_common.contracts.workers import ServedModel
 from msp_common.http_app import platform_version
 from msp_common.serving import load_or_exit, serve
 from msp_model_service.app import create_app
+from msp_model_service.auto_download import AutoDownload, Bringer
+from msp_model_service.cache_room import CacheRoom
+from msp_model_service.checking import Checker
 from msp_model_service.cpu_quota import affinity, cpu_quota, engine_threads, usable_cpus
 from msp_model_service.engines.catalogue import engine_maker
 from msp_model_service.engines.lifecycle import EngineOptions
@@ -20,6 +23,7 @@ from msp_model_service.gpus import GpuMonitor, NvmlReader
 from msp_model_service.lease import HttpLeaseOffice
 from msp_model_service.metrics import WorkerMetrics
 from msp_model_service.model_source import RegistrySource
+from msp_model_service.registry_jobs import RegistryJobs
 from msp_model_service.settings import WorkerSettings
 from msp_model_service.stopping import drain_before_exit
 from msp_model_service.weights import CachedWeights
@@ -101,7 +105,10 @@ def build(settings: WorkerSettings, threads: int, on_broken: Callable[[], None])
     parts = Parts(
         make_engine=engine_maker(settings.engine, settings.model_type, options),
         weights=CachedWeights(
-            RegistrySource(settings.registry_url), Path(settings.model_cache_dir), settings.verify_on_load
+            RegistrySource(settings.registry_url),
+            CacheRoom(Path(settings.model_cache_dir), settings.model_cache_limit_bytes),
+            Checker(settings.verify_on_load),
+            _bringer(settings),
         ),
         office=HttpLeaseOffice(settings.service_registry_url, settings.cluster_token),
         gpus=gpus,
@@ -116,6 +123,12 @@ def build(settings: WorkerSettings, threads: int, on_broken: Callable[[], None])
         on_started=lambda worker: drain_before_exit(worker.drain, _SETTLE_S),
     )
     return app, worker
+
+
+def _bringer(settings: WorkerSettings) -> Bringer | None:
+    if not settings.auto_download:
+        return None
+    return AutoDownload(RegistryJobs(settings.registry_url, settings.cluster_token))
 
 
 def main() -> None:

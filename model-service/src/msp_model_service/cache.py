@@ -2,10 +2,11 @@
 
     CACHE/org/name/COMMIT/...              the files of one snapshot, in their usual layout
     CACHE/org/name/COMMIT/.complete        written last: the manifest, and its SHA-256
-    CACHE/org/name/COMMIT/.partial/SHA256  a file on its way; its length is where the download goes on
+    CACHE/org/name/COMMIT/.partial/...     files on their way, see `partial_file`
     CACHE/org/name/.refs/REVISION          the commit that a revision last meant
     CACHE/org/name/.COMMIT.filling         locked by whoever fills (exclusive) or checks (shared) the snapshot
-    CACHE/org/name/.COMMIT.in-use          locked (shared) by every worker that runs from the snapshot
+    CACHE/org/name/.COMMIT.in-use          locked (shared) by every worker that fills or uses the snapshot
+    CACHE/org/name/.COMMIT.last-used       its time is when a worker last took the snapshot, or let it go
 
 A file gets its final name only after its hash was found right, and a snapshot counts only with its marker.
 The two locks are apart because a bad file can be replaced while other workers run from the snapshot: they
@@ -17,6 +18,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,25 +112,28 @@ class Lock:
 
     def acquire(self, *, exclusive: bool, stop: threading.Event, on_wait: Callable[[], None]) -> None:
         """Wait for the lock; `on_wait` is told once if others hold it. Raises Stopped."""
+        waited = False
+        while not self.try_acquire(exclusive=exclusive):
+            if not waited:
+                waited = True
+                on_wait()
+            if stop.wait(_LOCK_POLL_S):
+                raise Stopped
+
+    def try_acquire(self, *, exclusive: bool) -> bool:
+        """Take the lock unless others hold it; whether it was taken."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-        waited = False
         try:
-            while True:
-                try:
-                    fcntl.flock(fd, kind | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if not waited:
-                        waited = True
-                        on_wait()
-                    if stop.wait(_LOCK_POLL_S):
-                        raise Stopped from None
+            fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
         except BaseException:
             os.close(fd)
             raise
         self._fd = fd
+        return True
 
     def release(self) -> None:
         """Let go; also safe when it is not held."""
@@ -156,6 +161,33 @@ class SnapshotFolder:
     def in_use(self) -> Lock:
         """The lock that a running worker holds."""
         return Lock(self.repo / f".{self.commit}.in-use")
+
+    def touch(self) -> None:
+        """Note that the snapshot is being used now."""
+        self._last_used.touch()
+
+    def last_used(self) -> float:
+        """When a worker last took it or let it go, in seconds since the epoch; else when it last changed."""
+        for path in (self._last_used, self.path):
+            try:
+                return path.stat().st_mtime
+            except FileNotFoundError:
+                continue
+        return 0.0
+
+    def delete(self) -> None:
+        """Delete it from the disk. The caller holds `in_use` exclusively.
+
+        The marker goes first: a deletion that is cut short leaves nothing that looks whole. The locks stay,
+        since others may be about to take them.
+        """
+        (self.path / MARKER).unlink(missing_ok=True)
+        shutil.rmtree(self.path)
+        self._last_used.unlink(missing_ok=True)
+
+    @property
+    def _last_used(self) -> Path:
+        return self.repo / f".{self.commit}.last-used"
 
     @contextmanager
     def filling(

@@ -39,6 +39,7 @@ class WorkerSettings(Settings):
         "VERIFY_ON_",
         "GPU_MEMORY_",
         "EXPECTED_GPU_",
+        "AUTO_DOWN",
     )
 
     model_name: str
@@ -92,6 +93,13 @@ class WorkerSettings(Settings):
     verify_on_load: Literal["full", "size", "off"] = "full"
     """What is checked of files already in the cache: SHA-256 of all bytes, sizes only, or nothing."""
 
+    model_cache_limit_bytes: int | None = Field(default=None, ge=0)
+    """Most bytes that the cache may hold; snapshots that no worker uses are then deleted, those unused
+    longest first. Unset: no limit, and they are deleted when the disk is full."""
+
+    auto_download: bool = False
+    """Ask the registry, once per start, to download the model when it does not hold it."""
+
     gpu_memory_fraction: float = Field(default=0.9, gt=0, le=1)
     """Share of the GPU's memory that this worker may take."""
 
@@ -108,7 +116,7 @@ class WorkerSettings(Settings):
     """Workers that share the CPUs counted for THREADS."""
 
     cluster_token: SecretStr | None = None
-    """Shared secret of the cluster; sent with the lease."""
+    """Shared secret of the cluster; sent with the lease, and when the registry is asked for a download."""
 
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     """Largest request body; longer ones are answered 413."""

@@ -1,30 +1,33 @@
 """A model's files, from the registry into the host's cache, verified before anything loads them."""
 
 import errno
-import hashlib
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from msp_common.contracts.models import Manifest, ManifestFile, ModelInfo
+from msp_common.contracts.models import ManifestFile, ModelInfo
+from msp_model_service.auto_download import Bringer
 from msp_model_service.cache import (
     PARTIAL,
     Lock,
     SnapshotFolder,
-    Stopped,
     UnsafeManifest,
     VerifyMode,
     check_manifest,
-    hash_file,
     read_ref,
     write_ref,
 )
-from msp_model_service.model_source import ModelSource, NotYet, Refused, SourceAway
+from msp_model_service.cache_room import CacheRoom
+from msp_model_service.checking import Checker
+from msp_model_service.fetch_errors import NotHeld, NotYet, Refused, SourceAway
+from msp_model_service.fetching import RANGE_BYTES, rounds
+from msp_model_service.model_source import ModelSource
+from msp_model_service.partial_file import PartialFile
+from msp_model_service.range_download import RangeDownload, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +44,15 @@ class Snapshot:
     in_use: Lock
     note: str | None = None
     """What an operator should know of how it came: that the registry was not asked, for one."""
+    touch: Callable[[], None] = lambda: None
+    """Notes that it was used until now."""
 
     def release(self) -> None:
         """Allow others to delete it."""
+        try:
+            self.touch()
+        except OSError as error:
+            log.warning("the time of last use could not be noted: %s", error)
         self.in_use.release()
 
 
@@ -54,23 +63,32 @@ class Weights(Protocol):
         """The snapshot that `revision` names. Raises NotYet, Refused or Stopped."""
 
 
-class WrongBytes(Exception):
-    """What arrived is not what the manifest says."""
-
-
 class CachedWeights:
-    """Weights from a ModelSource through the shared cache."""
+    """Weights from a ModelSource through the shared cache.
 
-    def __init__(self, source: ModelSource, cache_dir: Path, verify: VerifyMode) -> None:
+    `bring`, if there is one, is asked to get into the registry what it does not hold.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        room: CacheRoom,
+        checker: Checker,
+        bring: Bringer | None = None,
+        range_bytes: int = RANGE_BYTES,
+    ) -> None:
         self._source = source
-        self._cache_dir = cache_dir
-        self._verify = verify
+        self._room = room
+        self._cache_dir = room.cache_dir
+        self._checker = checker
+        self._bring = bring
+        self._range_bytes = range_bytes
 
     def fetch(self, model_id: str, revision: str, on_progress: OnProgress, stop: threading.Event) -> Snapshot:
         """See Weights. Without the registry a complete copy in the cache is used, and `note` says so."""
         try:
             try:
-                info = self._source.resolve(model_id, revision)
+                info = self._resolved(model_id, revision, on_progress, stop)
             except SourceAway as away:
                 return self._cached_alone(model_id, revision, away, on_progress, stop)
             return self._fetched(model_id, revision, info, on_progress, stop)
@@ -79,6 +97,17 @@ class CachedWeights:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NotYet(message) from error
             raise Refused(f"{message} (running as user {os.getuid()})") from error
+
+    def _resolved(
+        self, model_id: str, revision: str, on_progress: OnProgress, stop: threading.Event
+    ) -> ModelInfo:
+        try:
+            return self._source.resolve(model_id, revision)
+        except NotHeld:
+            if self._bring is None:
+                raise
+        self._bring.bring(model_id, revision, on_progress, stop)
+        return self._source.resolve(model_id, revision)
 
     def _fetched(
         self, model_id: str, revision: str, info: ModelInfo, on_progress: OnProgress, stop: threading.Event
@@ -93,12 +122,15 @@ class CachedWeights:
         in_use = folder.in_use()
         in_use.acquire(exclusive=False, stop=stop, on_wait=lambda: log.info("waiting for a deletion to end"))
         try:
-            _Filling(self._source, folder, info, self._verify, on_progress, stop).run()
+            _Filling(
+                self._source, self._room, folder, info, self._checker, self._range_bytes, on_progress, stop
+            ).run()
             write_ref(self._cache_dir, model_id, revision, info.manifest.commit)
+            folder.touch()
         except BaseException:
             in_use.release()
             raise
-        return Snapshot(folder.path, info.manifest.commit, in_use)
+        return Snapshot(folder.path, info.manifest.commit, in_use, touch=folder.touch)
 
     def _cached_alone(
         self,
@@ -109,45 +141,30 @@ class CachedWeights:
         stop: threading.Event,
     ) -> Snapshot:
         commit = read_ref(self._cache_dir, model_id, revision)
-        folder = SnapshotFolder(self._cache_dir, model_id, commit) if commit else None
-        manifest = folder.manifest() if folder else None
-        if commit is None or folder is None or manifest is None:
-            raise SourceAway(
-                f"{away}; the cache holds no complete copy of {model_id} at {revision}"
-            ) from away
+        nothing = f"{away}; the cache holds no complete copy of {model_id} at {revision}"
+        if commit is None:
+            raise SourceAway(nothing) from away
+        folder = SnapshotFolder(self._cache_dir, model_id, commit)
+        if folder.manifest() is None:
+            raise SourceAway(nothing) from away
         in_use = folder.in_use()
         in_use.acquire(exclusive=False, stop=stop, on_wait=lambda: log.info("waiting for a deletion to end"))
         try:
-            bad = wrong_files(folder, manifest, manifest.files, self._verify, on_progress, stop)
+            manifest = folder.manifest()  # once more: what was waited for may have been its deletion
+            if manifest is None:
+                raise SourceAway(nothing) from away
+            bad = self._checker.wrong_files(folder, manifest, manifest.files, on_progress, stop)
             if bad:
                 raise SourceAway(
                     f"{away}; of the copy in the cache {_names(bad)} must be fetched again"
                 ) from away
+            folder.touch()
         except BaseException:
             in_use.release()
             raise
         note = f"{away}; serving the copy in the cache, commit {commit}"
         log.warning("%s", note)
-        return Snapshot(folder.path, commit, in_use, note)
-
-
-def wrong_files(
-    folder: SnapshotFolder,
-    manifest: Manifest,
-    files: Sequence[ManifestFile],
-    mode: VerifyMode,
-    on_progress: OnProgress,
-    stop: threading.Event,
-) -> list[ManifestFile]:
-    """Those of `files` that are not on disk as the manifest says."""
-    checked = 0
-
-    def count(n: int) -> None:
-        nonlocal checked
-        checked += n
-        on_progress("verifying files in the cache", checked, manifest.total_bytes)
-
-    return [file for file in files if not folder.is_right(file, mode, count, stop)]
+        return Snapshot(folder.path, commit, in_use, note, folder.touch)
 
 
 class _Filling:
@@ -156,34 +173,39 @@ class _Filling:
     def __init__(
         self,
         source: ModelSource,
+        room: CacheRoom,
         folder: SnapshotFolder,
         info: ModelInfo,
-        verify: VerifyMode,
+        checker: Checker,
+        range_bytes: int,
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> None:
         self._source = source
+        self._room = room
         self._folder = folder
         self._info = info
         self._manifest = info.manifest
-        self._verify = verify
+        self._checker = checker
+        self._range_bytes = range_bytes
         self._on_progress = on_progress
         self._stop = stop
         self._done_bytes = 0
+        self._telling = threading.Lock()
 
     def run(self) -> None:
         """Check what is there under a shared lock; fetch what is wrong or missing under an exclusive one."""
         suspects: Sequence[ManifestFile] = self._manifest.files
         with self._folder.filling(exclusive=False, stop=self._stop, on_wait=self._say_waiting):
             if self._folder.manifest() == self._manifest:
-                suspects = self._wrong(suspects, self._verify)
+                suspects = self._wrong(suspects)
                 if not suspects:
                     return
                 log.warning("%s in the cache failed verification: fetching again", _names(suspects))
         with self._folder.filling(exclusive=True, stop=self._stop, on_wait=self._say_waiting):
             # Another worker may have filled it in between; without a marker nothing on disk is trusted.
             complete = self._folder.manifest() == self._manifest
-            missing = self._wrong(suspects, self._verify if complete else "full")
+            missing = self._wrong(suspects, trusted=complete)
             if complete and not missing:
                 return
             self._fetch(missing)
@@ -197,77 +219,49 @@ class _Filling:
             "waiting for another worker that has the same files in hand", 0, self._manifest.total_bytes
         )
 
-    def _wrong(self, files: Sequence[ManifestFile], mode: VerifyMode) -> list[ManifestFile]:
-        return wrong_files(self._folder, self._manifest, files, mode, self._on_progress, self._stop)
+    def _wrong(self, files: Sequence[ManifestFile], *, trusted: bool = True) -> list[ManifestFile]:
+        mode: VerifyMode | None = None if trusted else "full"
+        return self._checker.wrong_files(
+            self._folder, self._manifest, files, self._on_progress, self._stop, mode
+        )
 
     def _fetch(self, missing: Sequence[ManifestFile]) -> None:
-        partials = [self._folder.partial(file) for file in missing]
+        self._refuse_quarantined(missing)
         (self._folder.path / PARTIAL).mkdir(parents=True, exist_ok=True)
-        have = sum(p.stat().st_size for p in partials if p.is_file())
-        need = sum(f.size_bytes for f in missing) - have
-        free = shutil.disk_usage(self._folder.path).free
-        if need > free:
+        expected = sum(file.size_bytes for file in missing)
+        self._room.make(self._folder, expected - sum(self._allocated(file) for file in missing))
+        self._done_bytes = self._manifest.total_bytes - expected
+        source = self._source.files(self._info)
+        for files in rounds(missing):
+            wanted = [
+                Wanted(
+                    file,
+                    PartialFile(self._folder.partial(file), file.size_bytes, self._range_bytes),
+                    self._folder.file(file),
+                )
+                for file in files
+            ]
+            RangeDownload(source, wanted, self._tell, self._stop).run()
+
+    def _refuse_quarantined(self, missing: Sequence[ManifestFile]) -> None:
+        held_back = [file for file in missing if file.path in self._info.quarantined]
+        if held_back:
             raise NotYet(
-                f"{need} bytes are still to be fetched, but only {free} are free in {self._folder.repo}"
+                f"the registry does not serve {_names(held_back)} of {self._info.id}: its copy is damaged "
+                f"({self._info.quarantined[held_back[0].path]}); `msp models verify {self._info.id}` repairs "
+                "it online, a new import does so offline"
             )
-        self._done_bytes = self._manifest.total_bytes - sum(f.size_bytes for f in missing)
-        for file in missing:
-            self._fetch_verified(file)
-            target = self._folder.file(file)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._folder.partial(file).replace(target)
-            self._done_bytes += file.size_bytes
 
-    def _fetch_verified(self, file: ManifestFile) -> None:
-        """Twice at most: the first mistake may come from a damaged partial file or from the way here."""
+    def _allocated(self, file: ManifestFile) -> int:
         try:
-            self._download(file)
-        except WrongBytes as error:
-            log.warning("%s; fetching it once more from the start", error)
-            try:
-                self._download(file)
-            except WrongBytes as again:
-                raise Refused(
-                    f"{again}; what the registry holds is damaged: delete and bring {self._info.id} again"
-                ) from again
+            return min(file.size_bytes, self._folder.partial(file).stat().st_blocks * 512)
+        except FileNotFoundError:
+            return 0
 
-    def _download(self, file: ManifestFile) -> None:
-        """Into the partial file, going on where it ends. Raises WrongBytes; the partial file is then gone."""
-        partial = self._folder.partial(file)
-        partial.touch()
-        offset = partial.stat().st_size
-        if offset > file.size_bytes:
-            os.truncate(partial, 0)
-            offset = 0
-        digest = hash_file(partial, lambda n: None, self._stop)
-        with partial.open("r+b") as target:
-            if offset < file.size_bytes:
-                with self._source.open(self._info, file, offset) as body:
-                    if body.start != offset:
-                        offset, digest = body.start, hashlib.sha256()
-                        target.truncate(offset)
-                    target.seek(offset)
-                    for chunk in body.chunks:
-                        if self._stop.is_set():
-                            raise Stopped
-                        offset += len(chunk)
-                        if offset > file.size_bytes:
-                            break
-                        target.write(chunk)
-                        digest.update(chunk)
-                        self._on_progress(
-                            f"fetching {file.path}", self._done_bytes + offset, self._manifest.total_bytes
-                        )
-            target.flush()
-            os.fsync(target.fileno())
-        if offset < file.size_bytes:
-            raise NotYet(f"{file.path} ended after {offset} of {file.size_bytes} bytes")
-        found = "more bytes" if offset > file.size_bytes else f"SHA-256 {digest.hexdigest()}"
-        if offset > file.size_bytes or digest.hexdigest() != file.sha256:
-            partial.unlink()
-            raise WrongBytes(
-                f"{file.path} has {found}; its manifest says {file.size_bytes} bytes, SHA-256 {file.sha256}"
-            )
+    def _tell(self, path: str, count: int) -> None:
+        with self._telling:
+            self._done_bytes += count
+            self._on_progress(f"fetching {path}", self._done_bytes, self._manifest.total_bytes)
 
 
 def _names(files: Sequence[ManifestFile]) -> str:

@@ -16,11 +16,11 @@ from msp_common.errors import Unavailable
 from msp_model_service.cache import Stopped
 from msp_model_service.daemon_thread import in_daemon_thread
 from msp_model_service.engines.lifecycle import Engine, EngineLoadFailed
+from msp_model_service.fetch_errors import NotYet, Refused
 from msp_model_service.gpus import GpuMonitor, pinning_problem
 from msp_model_service.lease import LeaseKeeper, LeaseOffice
 from msp_model_service.life import Status, backoff_s, may_become
 from msp_model_service.metrics import WorkerMetrics
-from msp_model_service.model_source import NotYet, Refused
 from msp_model_service.settings import Identity
 from msp_model_service.weights import Snapshot, Weights
 

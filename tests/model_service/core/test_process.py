@@ -12,7 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from msp_common.contracts.jobs import JobState
 from support.servers import free_port, run_server
+from support.worker_jobs import FakeDownloads, job
 from support.worker_registries import FakeModelRegistry, FakeServiceRegistry
 
 PATIENCE_S = 60
@@ -98,6 +100,36 @@ def test_a_worker_ends_at_once_while_it_waits_for_its_model(tmp_path: Path, engi
             worker.terminate()
             assert worker.wait(PATIENCE_S) == 0
         assert services.states()[-2:] == ["draining", "gone"]
+
+
+def test_a_worker_asks_for_the_model_that_the_registry_lacks_and_shows_the_download_as_its_own(
+    tmp_path: Path,
+) -> None:
+    models, services = FakeModelRegistry({"config.json": b"{}"}), FakeServiceRegistry()
+    models.absent = True
+    downloads = FakeDownloads(models.app)
+    downloads.story = [job(JobState.DOWNLOADING, 1_000_000_000, 4_000_000_000)]
+    with run_server(models.app) as registry, run_server(services.app) as service_registry:
+        environment = told(
+            tmp_path / "cache",
+            registry,
+            service_registry,
+            WORKER_PORT=str(free_port()),
+            AUTO_DOWNLOAD="true",
+            CLUSTER_TOKEN="opensesame",
+        )
+        with process(tmp_path / "log", **environment):
+            services.wait_for_lease(
+                lambda lease: (
+                    (lease["state"], lease["progress"], lease["reason"])
+                    == ("fetching", 0.25, "the registry downloads org/model: 1.0 of 4.0 GB")
+                )
+            )
+            models.absent = False
+            downloads.story = [job(JobState.SUCCEEDED)]
+            services.wait_for("ready")
+    assert (len(downloads.asked), downloads.authorizations) == (1, ["Bearer opensesame"])
+    assert "opensesame" not in (tmp_path / "log").read_text()
 
 
 BREAKING = """

@@ -16,6 +16,8 @@ def test_a_name_and_a_type_are_enough() -> None:
     assert settings.service_registry_url == "http://service-registry:8081"
     assert settings.model_cache_dir == "/cache"
     assert settings.verify_on_load == "full"
+    assert settings.model_cache_limit_bytes is None
+    assert settings.auto_download is False
     assert settings.max_body_bytes == 32 * 1024 * 1024
     assert settings.ports == [8000]
 
@@ -49,6 +51,8 @@ def test_types_may_be_spelled_as_people_do(spelling: str, meant: ModelType) -> N
         ("EXTRA_PORT", "70000"),
         ("MODEL_CACHE_DIR", "cache"),
         ("VERIFY_ON_LOAD", "maybe"),
+        ("MODEL_CACHE_LIMIT_BYTES", "-1"),
+        ("AUTO_DOWNLOAD", "perhaps"),
         ("GPU_MEMORY_FRACTION", "1.5"),
         ("THREADS", "0"),
         ("MAX_QUEUED", "-1"),
@@ -78,6 +82,8 @@ def test_what_is_required_is_named() -> None:
         ("GPU_MEMORY_FRACTOIN", "GPU_MEMORY_FRACTION"),
         ("WORKERS_PRE_HOST", "WORKERS_PER_HOST"),
         ("EXPECTED_GPU_UID", "EXPECTED_GPU_UUID"),
+        ("AUTO_DOWNLAOD", "AUTO_DOWNLOAD"),
+        ("MODEL_CACHE_LIMIT", "MODEL_CACHE_LIMIT_BYTES"),
     ],
 )
 def test_a_misspelt_name_is_refused_with_the_near_one(typo: str, meant: str) -> None:
@@ -96,7 +102,6 @@ def test_names_that_images_and_orchestrators_set_are_left_alone() -> None:
         "HF_HUB_OFFLINE": "1",
         "TORCH_CUDA_ARCH_LIST": "9.0",
         "HOSTNAME": "x",
-        "REGISTRY_ADMIN_TOKEN": "t",
         "DEVICE_ID": "3",
     }
     WorkerSettings.load({**TOLD, **foreign})
@@ -130,5 +135,5 @@ def test_an_identity_that_is_told_wins() -> None:
     assert (identity.worker_id, identity.url, identity.host) == ("llm-1", "http://10.0.0.7:8001", "rack-7")
 
 
-def test_the_cluster_token_is_never_shown() -> None:
+def test_secrets_are_never_shown() -> None:
     assert "opensesame" not in repr(WorkerSettings.load({**TOLD, "CLUSTER_TOKEN": "opensesame"}))

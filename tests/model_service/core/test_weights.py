@@ -1,67 +1,32 @@
 """Files arrive whole and verified, once per host, whatever happens on the way."""
 
-import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from msp_model_service.cache import Stopped, UnsafeManifest, VerifyMode, check_manifest, manifest_sha256
-from msp_model_service.model_source import NotYet, Refused, RegistrySource
-from msp_model_service.weights import CachedWeights, Snapshot
-from support.servers import free_port, run_server
+from msp_model_service.cache import (
+    SnapshotFolder,
+    UnsafeManifest,
+    VerifyMode,
+    check_manifest,
+    manifest_sha256,
+)
+from msp_model_service.checking import Checker
+from msp_model_service.fetch_errors import NotYet, Refused
+from support.servers import free_port
+from support.worker_host import FILES, Host, running_host
 from support.worker_registries import COMMIT, FakeModelRegistry, manifest_file
-
-FILES = {
-    "config.json": b'{"model_type": "tiny"}',
-    "model.safetensors": os.urandom(300_000),
-    "1_Pooling/config.json": b"{}",
-    "empty.txt": b"",
-}
-
-
-@dataclass
-class Host:
-    """A machine with a cache, and a registry that it can reach."""
-
-    cache: Path
-    url: str
-    registry: FakeModelRegistry
-    progress: list[tuple[str, int, int]] = field(default_factory=list)
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def fetch(self, verify: VerifyMode = "full", revision: str = "main", url: str | None = None) -> Snapshot:
-        source = RegistrySource(url or self.url)
-        try:
-            weights = CachedWeights(source, self.cache, verify)
-            return weights.fetch("org/model", revision, lambda *news: self.progress.append(news), self.stop)
-        finally:
-            source.close()
-
-    @property
-    def folder(self) -> Path:
-        return self.cache / "org" / "model" / COMMIT
-
-    def held(self) -> dict[str, bytes]:
-        return {
-            str(p.relative_to(self.folder)): p.read_bytes()
-            for p in self.folder.rglob("*")
-            if p.is_file() and p.name != ".complete"
-        }
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    registry = FakeModelRegistry(FILES)
-    with run_server(registry.app) as url:
-        yield Host(tmp_path, url, registry)
+    with running_host(tmp_path) as host:
+        yield host
 
 
 def test_a_snapshot_arrives_whole_and_its_marker_names_the_manifest(host: Host) -> None:
@@ -87,44 +52,6 @@ def test_addresses_may_be_absolute(host: Host) -> None:
     assert host.held() == FILES
 
 
-def test_a_file_that_broke_off_goes_on_where_it_ended(host: Host) -> None:
-    host.registry.cut_after["model.safetensors"] = 120_000
-    with pytest.raises(NotYet, match=r"model\.safetensors"):
-        host.fetch()
-    assert not (host.folder / ".complete").exists()
-    host.registry.asked.clear()
-    host.fetch()
-    assert host.registry.asked == [
-        ("model.safetensors", 120_000),
-        ("1_Pooling/config.json", 0),
-    ]
-    assert host.held() == FILES
-
-
-def test_a_server_that_ignores_ranges_is_read_from_the_start(host: Host) -> None:
-    host.registry.cut_after["model.safetensors"] = 120_000
-    with pytest.raises(NotYet):
-        host.fetch()
-    host.registry.ignores_ranges = True
-    host.fetch()
-    assert host.held() == FILES
-
-
-def test_a_damaged_partial_file_is_thrown_away_and_fetched_again(host: Host) -> None:
-    host.registry.cut_after["model.safetensors"] = 120_000
-    with pytest.raises(NotYet):
-        host.fetch()
-    [partial] = [p for p in (host.folder / ".partial").iterdir() if p.stat().st_size]
-    partial.write_bytes(b"x" * 120_000)
-    host.registry.asked.clear()
-    host.fetch()
-    assert [a for a in host.registry.asked if a[0] == "model.safetensors"] == [
-        ("model.safetensors", 120_000),
-        ("model.safetensors", 0),
-    ]
-    assert host.held() == FILES
-
-
 @pytest.mark.parametrize("wrong", [b"y" * 300_000, b"y" * 300_001])
 def test_wrong_bytes_are_refused_by_name_and_never_get_a_name_on_disk(host: Host, wrong: bytes) -> None:
     host.registry.files["model.safetensors"] = wrong
@@ -138,30 +65,6 @@ def test_a_file_that_ends_early_is_waited_for(host: Host) -> None:
     host.registry.files["model.safetensors"] = FILES["model.safetensors"][:-1]
     with pytest.raises(NotYet, match=r"model\.safetensors ended after 299999 of 300000 bytes"):
         host.fetch()
-
-
-def test_two_workers_on_one_cache_download_once(host: Host) -> None:
-    host.registry.hold.clear()
-    waiting = threading.Event()
-
-    def worker() -> Snapshot:
-        source = RegistrySource(host.url)
-        try:
-            return CachedWeights(source, host.cache, "full").fetch("org/model", "main", listen, host.stop)
-        finally:
-            source.close()
-
-    def listen(what: str, done: int, total: int) -> None:
-        if "another worker" in what:
-            waiting.set()
-
-    with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(worker), pool.submit(worker)]
-        assert waiting.wait(10)
-        host.registry.hold.set()
-        snapshots = [one.result(20) for one in both]
-    assert {s.folder for s in snapshots} == {host.folder}
-    assert sorted(name for name, _ in host.registry.asked) == sorted(n for n in FILES if FILES[n])
 
 
 def test_a_running_worker_keeps_its_snapshot_from_being_deleted(host: Host) -> None:
@@ -210,6 +113,66 @@ def test_how_much_is_verified_is_a_setting(
     host.registry.asked.clear()
     host.fetch(verify)
     assert bool(host.registry.asked) is fetched
+
+
+@pytest.mark.parametrize("verify", ["full", "size", "off"])
+def test_whatever_is_verified_a_sound_copy_is_used_as_it_is(host: Host, verify: VerifyMode) -> None:
+    host.fetch(verify).release()
+    host.registry.asked.clear()
+    assert host.fetch(verify).folder == host.folder
+    assert host.registry.asked == []
+    assert host.held() == FILES
+
+
+def test_one_flipped_bit_in_the_cache_is_found_and_only_that_file_fetched_again(host: Host) -> None:
+    host.fetch().release()
+    damaged = bytearray(FILES["model.safetensors"])
+    damaged[200_000] ^= 0x10
+    (host.folder / "model.safetensors").write_bytes(damaged)
+    host.registry.asked.clear()
+    host.fetch()
+    assert host.registry.asked == [("model.safetensors", 0)]
+    assert host.held() == FILES
+
+
+def test_while_a_worker_waits_nothing_is_hashed_twice_unless_it_changed(host: Host) -> None:
+    host.fetch().release()
+    folder, manifest = SnapshotFolder(host.cache, "org/model", COMMIT), host.registry.manifest()
+    checker = Checker("full")
+
+    def wrong() -> list[str]:
+        files = checker.wrong_files(folder, manifest, manifest.files, lambda *news: None, threading.Event())
+        return [file.path for file in files]
+
+    assert wrong() == []
+    before = (folder.path / "model.safetensors").stat()
+    (folder.path / "model.safetensors").write_bytes(b"z" * 300_000)
+    os.utime(folder.path / "model.safetensors", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert wrong() == []  # nothing shows that somebody wrote: it was not read again
+    (folder.path / "config.json").write_bytes(b"x" * len(FILES["config.json"]))
+    assert wrong() == ["config.json"]
+
+
+def test_a_quarantined_file_is_waited_for_and_the_remedy_is_said(host: Host) -> None:
+    host.registry.quarantined = {"model.safetensors": "SHA-256 differs"}
+    with pytest.raises(
+        NotYet,
+        match=r"not serve model\.safetensors of org/model.*SHA-256 differs.*`msp models verify org/model`",
+    ):
+        host.fetch()
+    assert host.registry.asked == []
+    host.registry.quarantined = {}
+    host.fetch()
+    assert host.held() == FILES
+
+
+def test_a_sound_copy_in_the_cache_is_used_although_the_registry_has_lost_its_own(host: Host) -> None:
+    host.fetch().release()
+    host.registry.quarantined = {"model.safetensors": "SHA-256 differs"}
+    assert host.fetch().folder == host.folder
+    (host.folder / "model.safetensors").write_bytes(b"z" * 300_000)
+    with pytest.raises(NotYet, match="`msp models verify org/model`"):
+        host.fetch()
 
 
 def test_what_an_earlier_manifest_of_the_same_commit_held_is_removed(host: Host) -> None:
@@ -312,20 +275,6 @@ def test_a_cache_that_cannot_be_written_is_refused_by_name(host: Host, tmp_path:
     host.cache = blocked
     with pytest.raises(Refused, match=rf"the cache folder {blocked} cannot be used: .*running as user"):
         host.fetch()
-
-
-def test_ending_the_worker_ends_the_download_and_keeps_what_arrived(host: Host) -> None:
-    host.registry.hold.clear()
-    with ThreadPoolExecutor(1) as pool:
-        fetching = pool.submit(host.fetch)
-        with contextlib.suppress(TimeoutError):
-            fetching.result(0.2)
-        host.stop.set()
-        host.registry.hold.set()
-        with pytest.raises(Stopped):
-            fetching.result(10)
-    host.stop.clear()
-    assert hashlib.sha256(host.fetch().folder.joinpath("model.safetensors").read_bytes()).digest()
 
 
 def test_another_program_behind_the_registrys_address_is_recognised(host: Host) -> None:

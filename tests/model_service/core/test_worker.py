@@ -10,8 +10,8 @@ from prometheus_client import generate_latest
 from msp_common.contracts.gpus import GpuReport
 from msp_common.contracts.workers import WorkerState
 from msp_common.errors import Unavailable
+from msp_model_service.fetch_errors import NotYet, Refused
 from msp_model_service.life import Status, backoff_s, may_become
-from msp_model_service.model_source import NotYet, Refused
 from msp_model_service.worker import Phases
 from support.worker_fakes import COMMIT, PATIENCE_S, GatedEngine, ScriptedWeights, Workbench, gpu, plan
 
