@@ -83,7 +83,7 @@ def import_samples() -> None:
     with httpx.Client(base_url=REGISTRY, headers={"Authorization": f"Bearer {TOKEN}"}) as http:
         wait_until("the registry answers", lambda: http.get("/health").status_code == 200)
         for sample in SAMPLES:
-            answer = http.post(f"/models/samples/{sample}/import", json={"folder": f"/import/{sample}"})
+            answer = http.post(f"/models/samples/{sample}/import", json={"source": f"/import/{sample}"})
             assert answer.status_code == 202, answer.text
             job = f"/jobs/{answer.json()['id']}"
             wait_until(f"{sample} is imported or not", lambda job=job: ended(http.get(job).json()))
