@@ -175,7 +175,7 @@ def test_an_export_that_was_changed_is_not_sent(
     shown = taking.msp("models", "import", "acme/chat", str(folder), "--upload", code=ExitCode.USAGE)
     assert next(iter(change)) in shown
     assert f"delete {MANIFEST_PATH}" in shown
-    assert taking.fake.asked == []
+    assert taking.fake.uploaded == b""
 
 
 def test_links_are_followed_inside_the_folder_and_refused_out_of_it(taking: Served, folder: Path) -> None:
@@ -191,7 +191,8 @@ def test_links_are_followed_inside_the_folder_and_refused_out_of_it(taking: Serv
     (folder / "away").symlink_to(folder.parent)
     shown = taking.msp("models", "import", "acme/chat", str(folder), "--upload", code=ExitCode.USAGE)
     assert "symbolic link to a folder" in shown
-    assert taking.fake.paths("PUT") == ["/models/acme/chat/archive?revision=main"]
+    # Asked whether it would be taken, then sent: the first one alone.
+    assert taking.fake.paths("PUT") == 2 * ["/models/acme/chat/archive?revision=main"]
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/./b", "a\nb"])
@@ -236,6 +237,12 @@ def test_a_refused_upload_says_why(served: Served, folder: Path) -> None:
     served.fake.answers["PUT", "/models/acme/chat/archive"] = (409, busy)
     shown = served.msp("models", "import", "acme/chat", str(folder), "--upload", code=ExitCode.REFUSED)
     assert "a job brings acme/chat" in shown
+    # Nothing was read or sent for it.
+    assert "hashing" not in shown
+    assert (served.fake.paths("PUT"), served.fake.uploaded) == (
+        ["/models/acme/chat/archive?revision=main"],
+        b"",
+    )
 
 
 def test_an_export_to_a_tar_is_the_archive_itself(giving: Served, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from msp_common.http_app import new_app
 from msp_registry.imports.places import ImportPlaces
 from msp_registry.jobs.jobs import Jobs, RepoBusy
 from msp_registry.metrics import Metrics
-from msp_registry.routes import archives, models
+from msp_registry.routes import archives, models, refs
 from msp_registry.routes.raw_paths import OneSegmentIds
 from msp_registry.stores.store import Part
 from support.registry_files import tiny_model, write_folder
@@ -41,6 +41,10 @@ class Registry:
     importing: Importing
     jobs: Jobs
     loop: list[asyncio.AbstractEventLoop]
+    metrics: Metrics
+
+    def served_bytes(self) -> float | None:
+        return self.metrics.registry.get_sample_value("msp_registry_served_bytes_total")
 
     async def in_server(self, work: Any) -> Any:
         """Run a coroutine where the server's own tasks run."""
@@ -74,6 +78,7 @@ def serving(importing: Importing, *, admin_token: str | None = None) -> Iterator
     )
     app.add_middleware(OneSegmentIds)
     app.include_router(models.router)
+    app.include_router(refs.router)
     app.include_router(archives.router)
     app.state.parts = SimpleNamespace(
         store=importing.store,
@@ -90,7 +95,7 @@ def serving(importing: Importing, *, admin_token: str | None = None) -> Iterator
         admin_token=admin_token,
     )
     with run_server(app) as url:
-        yield Registry(url, importing, jobs, loops)
+        yield Registry(url, importing, jobs, loops, metrics)
 
 
 async def tar_of_a_model(folder: Path) -> bytes:
@@ -113,6 +118,7 @@ async def test_a_model_goes_from_one_registry_to_another(tmp_path: Path) -> None
             told = await http.head(f"{source.url}/models/org/tiny/archive")
             out = await http.get(f"{source.url}/models/org%2Ftiny/archive")
             assert out.status_code == told.status_code == 200
+            assert source.served_bytes() == len(out.content)
             assert out.headers["content-length"] == told.headers["content-length"] == str(len(out.content))
             assert out.headers["content-type"] == "application/x-tar"
             assert out.headers["content-disposition"] == f'attachment; filename="org-tiny-{commit[:12]}.tar"'
@@ -135,7 +141,9 @@ async def test_other_bodies_keep_their_limit(tmp_path: Path) -> None:
     with serving(Importing()) as registry:
         async with httpx.AsyncClient() as http:
             answer = await http.post(f"{registry.url}/models/org/tiny/import", content=b" " * (LIMIT + 1))
-    assert answer.status_code == 413
+            # A ref may be called as the upload's route ends.
+            ref = await http.put(f"{registry.url}/models/org/tiny/refs/archive", content=b" " * (LIMIT + 1))
+    assert answer.status_code == ref.status_code == 413
 
 
 async def test_a_tar_that_is_wrong_is_told_why(tmp_path: Path) -> None:
@@ -150,6 +158,8 @@ async def test_a_tar_that_is_wrong_is_told_why(tmp_path: Path) -> None:
             assert "README.md: sha256" in error_of(answer)[2]
             answer = await http.put(url, content=b"no tar at all".ljust(512))
             assert error_of(answer)[:2] == (400, "bad_archive")
+            # By this answer a sender knows, before it sends anything, that a tar would be taken.
+            assert error_of(await http.put(url, content=b""))[:2] == (400, "bad_archive")
             answer = await http.put(f"{url}?revision=../x", content=data)
             assert error_of(answer)[:2] == (400, "invalid_revision")
             assert (await http.get(f"{registry.url}/models/org/tiny")).status_code == 404

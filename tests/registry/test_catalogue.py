@@ -1,11 +1,12 @@
 """The catalogue: listing, refs, and deletions that leave nothing dangling."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
-from msp_registry.catalogue import Catalogue, DamagedManifest, NoSuchModel, NoSuchRef
+from msp_registry.catalogue import Catalogue, DamagedManifest, NoSuchModel, NoSuchRef, StillNamed
 from msp_registry.layout import manifest_key, quarantine_key, ref_key, upload_key
 from msp_registry.stores.folder_store import FolderStore
 from msp_registry.stores.store import PART_BYTES
@@ -58,14 +59,13 @@ async def test_commits_are_listed_newest_first(tmp_path: Path) -> None:
     catalogue = Catalogue(store)
     for commit in (B, A, C):
         await publish(store, catalogue, "org/a", {"x": b"1"}, commit=commit, ref=None)
-    assert set(await catalogue.commits("org/a")) == {A, B, C}
-    stamps = [
-        (await store.stat(manifest_key("org/a", c))).modified_at for c in await catalogue.commits("org/a")
-    ]
+    commits = (await catalogue.published("org/a")).newest_first()
+    assert set(commits) == {A, B, C}
+    stamps = [(await store.stat(manifest_key("org/a", commit))).modified_at for commit in commits]
     assert stamps == sorted(stamps, reverse=True)
-    assert (await catalogue.find("org/a")).manifest.commit == (await catalogue.commits("org/a"))[0]
+    assert (await catalogue.find("org/a")).manifest.commit == commits[0]
     with pytest.raises(NoSuchModel):
-        await catalogue.commits("org/none")
+        await catalogue.published("org/none")
 
 
 async def test_a_ref_moves_only_to_what_is_published(store: MemoryStore, catalogue: Catalogue) -> None:
@@ -174,3 +174,94 @@ async def test_hundreds_of_models_are_read_once_and_then_only_listed(tmp_path: P
     store.reads.clear()
     assert len(await catalogue.ids()) == 300
     assert store.reads == []
+
+
+class SlowStore(MemoryStore):
+    """Reads of manifests have their bytes, and then wait to be let on. `open` is how many do now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_on = asyncio.Event()
+        self.waiting = asyncio.Semaphore(0)
+        self.open = 0
+
+    async def get(self, key: str, offset: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
+        data = b"".join([chunk async for chunk in super().get(key, offset, length)])
+        if key.endswith("/manifest.json"):
+            self.open += 1
+            self.waiting.release()
+            await self.let_on.wait()
+        yield data
+
+
+async def test_a_manifest_that_was_read_while_its_model_was_deleted_is_not_remembered() -> None:
+    store = SlowStore()
+    await publish(store, Catalogue(store), "org/a", MODEL)
+    catalogue = Catalogue(store)
+    reading = asyncio.create_task(catalogue.manifest("org/a", A))
+    await store.waiting.acquire()
+    await catalogue.delete("org/a")
+    store.let_on.set()
+    assert (await reading).commit == A
+    with pytest.raises(NoSuchModel):
+        await catalogue.manifest("org/a", A)
+
+
+async def test_a_manifest_that_was_read_while_more_files_were_published_is_not_remembered() -> None:
+    store = SlowStore()
+    await publish(store, Catalogue(store), "org/a", {"x": b"1"})
+    catalogue = Catalogue(store)
+    reading = asyncio.create_task(catalogue.manifest("org/a", A))
+    await store.waiting.acquire()
+    await publish(store, catalogue, "org/a", {"x": b"1", "y": b"2"})
+    store.let_on.set()
+    assert [file.path for file in (await reading).files] == ["x"]
+    assert [file.path for file in (await catalogue.manifest("org/a", A)).files] == ["x", "y"]
+
+
+async def test_the_first_list_reads_several_manifests_at_once_but_not_all() -> None:
+    store = SlowStore()
+    for n in range(40):
+        await publish(store, Catalogue(store), f"org/model-{n:02}", {"x": b"1"})
+    listing = asyncio.create_task(Catalogue(store).models())
+    async with asyncio.timeout(20):
+        for _ in range(16):
+            await store.waiting.acquire()
+    await asyncio.sleep(0)
+    assert store.open == 16
+    store.let_on.set()
+    assert [model.id for model in await listing] == [f"org/model-{n:02}" for n in range(40)]
+
+
+async def test_a_ref_is_followed_without_listing_what_else_there_is() -> None:
+    store = SlowStore()
+    store.let_on.set()
+    catalogue = Catalogue(store)
+    await publish(store, catalogue, "org/a", MODEL)
+    assert (await catalogue.named("org/a", "main")).commit == A
+    assert (await catalogue.named("org/a", A)).commit == A
+    for repo_id, revision in (("org/a", "dev"), ("org/a", B), ("org/b", "main")):
+        with pytest.raises(NoSuchModel):
+            await catalogue.named(repo_id, revision)
+    assert (store.lists, store.open) == ([], 0)
+
+
+async def test_what_a_ref_has_come_to_name_is_not_deleted_as_unnamed(
+    store: MemoryStore, catalogue: Catalogue
+) -> None:
+    await publish(store, catalogue, "org/a", MODEL, ref=None)
+    await catalogue.move_ref("org/a", "prod", A)
+    with pytest.raises(StillNamed):
+        await catalogue.delete("org/a", A, unless_named=True)
+    assert (await catalogue.named("org/a", "prod")).commit == A
+
+
+async def test_a_model_that_is_called_as_an_organisation_reads_nothing_of_the_others() -> None:
+    store = MemoryStore()
+    catalogue = Catalogue(store)
+    await publish(store, catalogue, "org", MODEL, commit=B)
+    await publish(store, catalogue, "org/a", MODEL)
+    assert list((await catalogue.listing("org")).models) == ["org"]
+    assert (await catalogue.find("org")).manifest.commit == B
+    await catalogue.delete("org")
+    assert await catalogue.ids() == ["org/a"]

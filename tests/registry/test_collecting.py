@@ -184,9 +184,23 @@ async def test_snapshots_that_nobody_names_go_only_when_asked(
     assert told(await parts.collector.collect(NOW_PLEASE)) == []
     report = await parts.collector.collect(GcRequest(dry_run=False, unreferenced=True))
     assert told(report) == [("unreferenced", f"org/a@{B}")]
-    assert await parts.catalogue.commits("org/a") == [A]
+    assert (await parts.catalogue.published("org/a")).newest_first() == [A]
     assert parts.quarantine.files() == 0
     assert [key for key in store.objects if B in key] == []
+
+
+async def test_what_is_promoted_at_the_last_moment_stays(store: DatedStore) -> None:
+    class Promoting(ToldUsage):
+        async def workers_of(self, repo_id: str, commit: str | None = None) -> list[str]:
+            if len(self.asked) == 1 and commit:  # the second look, after which only the deletion is left
+                await here.catalogue.move_ref(repo_id, "prod", commit)
+            return await super().workers_of(repo_id, commit)
+
+    here = RegistryParts(store, usage=Promoting())
+    await here.publish("org/a", MODEL, ref=None)
+    report = await here.collector.collect(GcRequest(dry_run=False, unreferenced=True))
+    assert told(report) == []
+    assert (await here.catalogue.find("org/a", "prod")).manifest.commit == A
 
 
 async def test_snapshots_that_a_worker_uses_or_may_use_stay(parts: RegistryParts) -> None:
@@ -200,7 +214,7 @@ async def test_snapshots_that_a_worker_uses_or_may_use_stay(parts: RegistryParts
     report = await parts.collector.collect(wanted)
     assert told(report) == []
     assert "whether a worker uses it is not known" in report.skipped[f"org/a@{B}"]
-    assert len(await parts.catalogue.commits("org/a")) == 2
+    assert len((await parts.catalogue.published("org/a")).newest_first()) == 2
 
 
 async def test_a_collection_over_http_is_a_dry_run_unless_told_otherwise() -> None:

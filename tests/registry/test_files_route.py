@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from msp_registry.layout import quarantine_key
 from support.registry_files import COMMITS, tiny_model
 from support.registry_memory_store import MemoryStore
 from support.registry_parts import Client, RegistryParts, error_of, serving
@@ -78,6 +79,8 @@ async def test_a_file_has_its_hash_as_etag_and_all_its_bytes(registry: Client) -
         assert answer.headers["content-length"] == str(len(WEIGHTS))
         assert answer.headers["accept-ranges"] == "bytes"
         assert answer.content == (WEIGHTS if method == "GET" else b"")
+    whole = await registry.http.head(URL, headers={"Range": "bytes=0-1"})
+    assert (whole.status_code, whole.headers["content-length"]) == (200, str(len(WEIGHTS)))
     stale = await registry.http.get(URL, headers={"Range": "bytes=0-1", "If-Range": '"other"'})
     assert (stale.status_code, stale.content) == (200, WEIGHTS)
     assert registry.parts.counted("served_bytes_total") == 2 * len(WEIGHTS)
@@ -127,6 +130,16 @@ async def test_a_quarantined_file_is_not_served_and_its_neighbours_are(registry:
     assert "its sha256 is 00" in message
     assert "POST /models/org/tiny/verify" in message
     assert (await registry.http.get(f"/files/org/tiny/{A}/config.json")).status_code == 200
+
+
+async def test_while_nobody_can_tell_which_files_are_bad_none_is_served(store: WatchedStore) -> None:
+    parts = RegistryParts(store)
+    await parts.publish("org/tiny", MODEL)
+    await store.put(quarantine_key("org/tiny", A), b"{]")
+    async with serving(parts) as registry:
+        answer = await registry.http.get(URL)
+        assert error_of(answer)[:2] == (409, "file_quarantined")
+        assert "POST /models/org/tiny/verify" in error_of(answer)[2]
 
 
 async def test_the_dash_form_serves_and_the_exact_id_costs_no_listing(

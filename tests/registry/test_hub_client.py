@@ -1,6 +1,8 @@
 """Reading pieces of files from a hub over HTTP, whatever it does."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 
 import httpx
 import pytest
@@ -86,6 +88,15 @@ async def test_a_piece_that_breaks_off_goes_on_where_it_stopped(talk: Mirroring)
     assert talk.hub.sent[WEIGHTS] == 40_000
 
 
+async def test_all_bytes_that_come_are_counted(talk: Mirroring) -> None:
+    counted: list[int] = []
+    talk.client.event_hooks["request"].clear()
+    client = HubClient(talk.endpoint, None, talk.client, talk.clock.sleep, fetched=counted.append)
+    await read(client, 0, SIZE)
+    await read(client, 10, 20)
+    assert sum(counted) == SIZE + 20
+
+
 async def test_a_piece_that_never_gets_further_is_given_up(talk: Mirroring) -> None:
     talk.hub.cut_after = 0
     with pytest.raises(HubUnreachable, match=f"broke off {TRIES} times at byte 10000"):
@@ -165,6 +176,39 @@ async def test_the_place_that_a_redirect_names_is_used_for_the_other_pieces(
     assert len(other.seen) == 3
 
 
+async def test_pieces_asked_for_at_once_cost_one_request_of_the_hub(talk: Mirroring, hub: FakeHub) -> None:
+    other = FakeHub(hub.repos)
+    with run_server(other.app) as hub.second_origin:
+        client = talk.hub_client()
+        pieces = await asyncio.gather(*[read(client, offset, 10_000) for offset in range(0, 80_000, 10_000)])
+    assert b"".join(pieces) == DATA[:80_000]
+    assert len(hub.seen) == 1
+    assert len(other.seen) == 8
+
+
+async def test_where_a_hub_gives_files_itself_no_piece_waits_for_another(
+    talk: Mirroring, hub: FakeHub
+) -> None:
+    client = talk.hub_client()
+    async with aclosing(client.read("org/tiny", COMMIT, FILE, 0, 10_000)) as first:
+        await anext(first)
+        assert await read(client, 10_000, 10_000) == DATA[10_000:20_000]
+    assert len(hub.seen) == 2
+
+
+async def test_who_waits_for_a_files_place_goes_on_when_the_one_that_asks_is_cancelled(
+    talk: Mirroring, hub: FakeHub
+) -> None:
+    other = FakeHub(hub.repos)
+    with run_server(other.app) as hub.second_origin:
+        client = talk.hub_client()
+        asking = [asyncio.create_task(read(client, offset, 10_000)) for offset in (0, 10_000, 20_000)]
+        await asyncio.sleep(0)
+        asking[0].cancel()
+        assert await asking[2] == DATA[20_000:30_000]
+        assert await asking[1] == DATA[10_000:20_000]
+
+
 async def test_a_place_whose_signature_is_over_is_asked_for_anew(talk: Mirroring, hub: FakeHub) -> None:
     other = FakeHub(hub.repos)
     with run_server(other.app) as hub.second_origin:
@@ -201,7 +245,7 @@ async def test_the_token_goes_to_the_hub_alone(talk: Mirroring, hub: FakeHub, na
     ("headers", "waits"),
     [
         ({"Retry-After": "7"}, [7.0, 7.0]),
-        ({"Retry-After": "0"}, []),
+        ({"Retry-After": "0"}, [0.5, 1.0]),
         ({"RateLimit": '"api";r=0;t=55'}, [56.0, 56.0]),
         ({"RateLimit": '"api";r=12;t=55'}, [0.5, 1.0]),
         ({}, [0.5, 1.0]),

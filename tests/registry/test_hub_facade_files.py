@@ -249,3 +249,12 @@ async def test_the_calls_of_llama_cpp(hub: Facade, client: httpx.AsyncClient) ->
     assert head.headers["ETag"] == f'"{file["lfs"]["oid"]}"'
     rest = await client.get(url, headers={"Range": "bytes=700-"})
     assert (rest.status_code, rest.content) == (206, (b"GGUF" * 500)[700:])
+
+
+async def test_calls_by_ref_or_commit_list_nothing(hub: Facade, client: httpx.AsyncClient) -> None:
+    assert hub.parts.store.lists == []
+    for revision in ("main", COMMIT):
+        assert (await client.head(f"/org/tiny/resolve/{revision}/config.json")).status_code == 200
+    assert hub.parts.store.lists == []
+    assert (await client.head("/org/tiny/resolve/none/config.json")).status_code == 404
+    assert hub.parts.store.lists == ["org/tiny/", "org/tiny/"]

@@ -108,6 +108,14 @@ async def test_an_answer_that_breaks_off_is_asked_for_again() -> None:
     assert clock.waits == [0.5]
 
 
+async def test_an_answer_that_is_damaged_on_the_way_is_asked_for_again() -> None:
+    damaged = {"Content-Encoding": "gzip"}
+    transport = Answers(lambda: httpx.Response(200, headers=damaged, stream=Body([b"no gzip"])), resolved)
+    client, clock = hub(transport)
+    assert (await client.resolve("org/tiny", "main")).commit == COMMIT
+    assert clock.waits == [0.5]
+
+
 async def test_an_answer_that_always_breaks_off_is_given_up() -> None:
     transport = Answers(*[lambda: httpx.Response(200, stream=Body([b"{"], breaks=True))] * TRIES)
     with pytest.raises(HubUnreachable, match="ReadError: reset; tried 5 times"):
@@ -127,6 +135,11 @@ async def test_an_answer_without_end_is_refused() -> None:
 async def test_an_answer_that_no_hub_gives_is_refused(body: bytes) -> None:
     with pytest.raises(HubMisbehaved, match="hub"):
         await hub(Answers(lambda: httpx.Response(200, content=body)))[0].resolve("org/tiny", "main")
+
+
+async def test_another_commit_than_the_one_asked_for_is_refused() -> None:
+    with pytest.raises(HubMisbehaved, match=f"names {COMMIT} when it is asked for commit {'1' * 40}"):
+        await hub(Answers(resolved))[0].resolve("org/tiny", "1" * 40)
 
 
 async def test_a_revision_is_quoted_whole() -> None:

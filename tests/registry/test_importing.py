@@ -11,9 +11,16 @@ import pytest
 from minio import Minio
 
 from msp_common.contracts.jobs import ImportRequest, JobState
-from msp_registry.failures import BadArchive, BadFolder, BadSnapshot, NotEnoughSpace, QuotaExceeded
+from msp_registry.failures import (
+    BadArchive,
+    BadFolder,
+    BadSnapshot,
+    NotEnoughSpace,
+    QuotaExceeded,
+    SourceUnreachable,
+)
 from msp_registry.imports.local_folder import allowed_folder
-from msp_registry.imports.s3_prefix import OtherS3, OtherServerUnreachable
+from msp_registry.imports.s3_prefix import OtherS3
 from msp_registry.stores.s3_endpoint import S3Endpoint
 from msp_registry.stores.store import ObjectStat
 from support.registry_files import safetensors, tiny_model, write_folder
@@ -337,5 +344,5 @@ async def test_a_bucket_that_cannot_be_read_says_why(minio: MinioServer, bucket:
             await importing.take(source)
     endpoint = S3Endpoint(f"127.0.0.1:{free_port()}", secure=False)
     absent = OtherS3(endpoint, access_key="a", secret_key="b" * 8, region="us-east-1")
-    with pytest.raises(OtherServerUnreachable, match="does not answer"):
+    with pytest.raises(SourceUnreachable, match="does not answer"):
         await Importing(s3=absent).take("s3://other/models")

@@ -47,6 +47,15 @@ def test_a_file_that_was_there_already_counts_whole_and_not_in_the_rate() -> Non
     assert (job.bytes_done, job.files_done, job.rate_bytes_per_s) == (10, 1, None)
 
 
+def test_what_an_earlier_run_has_stored_counts_and_not_in_the_rate() -> None:
+    progress = JobProgress(0)
+    progress.expect([("a", 10_000)], 0)
+    progress.resumed("a", 8000)
+    progress.moved("a", 100, 1)
+    job = told(progress, 2)
+    assert (job.bytes_done, job.rate_bytes_per_s, job.files[0].bytes_done) == (8100, 50.0, 8100)
+
+
 def test_bytes_to_be_done_again_are_taken_back() -> None:
     progress = JobProgress(0)
     progress.expect([("a", 10)], 0)

@@ -151,6 +151,31 @@ async def test_what_work_tells_after_its_end_is_not_heard() -> None:
     assert [seen async for seen in watching] == [ended]
 
 
+async def test_a_job_that_is_just_being_accepted_is_not_taken_for_an_earlier_processs() -> None:
+    """Its record is in the store already, and the answer to that write is still on its way."""
+
+    class LateAnswer(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.written, self.answer = asyncio.Event(), asyncio.Event()
+
+        async def put(self, key: str, data: bytes) -> None:
+            await super().put(key, data)
+            self.written.set()
+            await self.answer.wait()
+
+    store, work = LateAnswer(), ByRevision()
+    jobs = jobs_over(store, work)
+    submitting = asyncio.create_task(jobs.submit("org/a", asking()))
+    await store.written.wait()
+    await jobs.restore()
+    assert jobs.running == 0
+    store.answer.set()
+    job = await submitting
+    assert (await jobs.wait(job.id)).state is JobState.SUCCEEDED
+    assert [given.id for given in work.given] == [job.id]
+
+
 async def test_a_restored_job_waits_until_its_model_is_free() -> None:
     store, gate = MemoryStore(), Gate()
     killed = jobs_over(store, gate)

@@ -131,6 +131,34 @@ async def test_who_asks_is_not_kept_waiting_by_a_patient_store() -> None:
         pass
 
 
+async def test_a_job_that_was_refused_is_not_done_by_the_next_process() -> None:
+    """Its record reached the store, but the answer came too late for who had asked."""
+
+    class LateAnswer(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.deleted = asyncio.Event()
+
+        async def put(self, key: str, data: bytes) -> None:
+            await super().put(key, data)
+            await asyncio.Event().wait()
+
+        async def delete(self, key: str) -> None:
+            await super().delete(key)
+            self.deleted.set()
+
+    store = LateAnswer()
+    jobs = jobs_over(store, answer_within_s=0.05)
+    with pytest.raises(StoreUnavailable):
+        await jobs.submit("org/a", asking())
+    assert store.objects
+    await jobs.restore()
+    assert jobs.running == 0
+    await asyncio.wait_for(store.deleted.wait(), 20)
+    assert store.objects == {}
+    await jobs.stop()
+
+
 async def test_old_jobs_are_forgotten_here_and_in_the_store() -> None:
     store, clock = MemoryStore(), Clock()
     jobs = jobs_over(store, clock=clock)

@@ -1,5 +1,6 @@
 """Mirroring from a hub: what is taken and told, what is not fetched twice, what is refused beforehand."""
 
+import hashlib
 from collections.abc import AsyncGenerator, Iterator
 
 import httpx
@@ -77,6 +78,13 @@ async def test_a_snapshot_arrives_whole_and_its_manifest_says_what_it_is(mirrori
         COMMIT,
         [JobState.RESOLVING, JobState.DOWNLOADING, JobState.VERIFYING, JobState.PUBLISHING],
     )
+
+
+async def test_the_manifest_names_the_hashes_of_the_licence_texts(mirroring: Mirroring) -> None:
+    mirroring.hub.repos["org/tiny"].files["LICENSE"] = b"Do as you like."
+    await mirroring.bring()
+    manifest = (await mirroring.catalogue.find("org/tiny")).manifest
+    assert manifest.licence.text_sha256 == {"LICENSE": hashlib.sha256(b"Do as you like.").hexdigest()}
 
 
 async def test_the_manifest_is_written_after_all_files_and_before_the_ref(mirroring: Mirroring) -> None:

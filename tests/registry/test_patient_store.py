@@ -43,7 +43,7 @@ class BreakingStore(MemoryStore):
         super().__init__()
         self.after = after
         self.gets = list[tuple[int, int | None]]()
-        self.lists = 0
+        self.listings = 0
 
     async def get(self, key: str, offset: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
         self.gets.append((offset, length))
@@ -55,10 +55,10 @@ class BreakingStore(MemoryStore):
             yield chunk
 
     async def list(self, prefix: str) -> AsyncGenerator[ObjectStat, None]:
-        self.lists += 1
+        self.listings += 1
         given = 0
         async for found in super().list(prefix):
-            if given == self.after and self.lists == 1:
+            if given == self.after and self.listings == 1:
                 raise StoreUnavailable("the connection broke")
             given += 1
             yield found
@@ -175,7 +175,7 @@ async def test_a_broken_listing_repeats_nothing() -> None:
     for key in "abcde":
         inner.objects[key] = b""
     assert [stat.key async for stat in patient(inner, clock).list("")] == list("abcde")
-    assert inner.lists == 2
+    assert inner.listings == 2
 
 
 async def test_an_outage_is_logged_once_at_its_beginning_and_once_at_its_end(

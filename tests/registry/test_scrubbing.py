@@ -9,7 +9,7 @@ import pytest
 from msp_registry.failures import HubUnreachable
 from msp_registry.layout import SCRUB, file_key, manifest_key
 from msp_registry.stores.folder_store import FolderStore
-from msp_registry.stores.store import ObjectStore
+from msp_registry.stores.store import ObjectStore, StoreUnavailable
 from msp_registry.upkeep.quarantine import Quarantine
 from msp_registry.upkeep.scrub_schedule import Due, Wait, quiet_hours, what_next
 from msp_registry.upkeep.scrubbing import Scrubber
@@ -285,6 +285,21 @@ async def test_a_damaged_manifest_is_told_of_and_holds_nothing_up() -> None:
     store.objects[manifest_key("org/a", A)] = b"{"
     await night.steps()
     assert list(await night.parts.quarantine.of("org/a", A)) == [".registry/manifest.json"]
+    assert night.scrubbed_bytes == MODEL_BYTES
+
+
+async def test_a_manifest_on_a_broken_sector_holds_nothing_up() -> None:
+    class BrokenSector(OldStore):
+        def get(self, key: str, offset: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
+            if key == manifest_key("org/a", A):
+                raise StoreUnavailable("input/output error")
+            return super().get(key, offset, length)
+
+    night = Night(BrokenSector())
+    await night.parts.publish("org/a", MODEL)
+    await night.parts.publish("org/b", MODEL)
+    assert await night.steps() == HOUR_S
+    assert await night.parts.quarantine.of("org/a", A) == {".registry/manifest.json": "input/output error"}
     assert night.scrubbed_bytes == MODEL_BYTES
 
 

@@ -43,6 +43,7 @@ def test_import_roots_are_a_list_of_absolute_folders() -> None:
         ("MINIO_ENDPOINT", "minio:port"),
         ("MINIO_BUCKET", "A bucket"),
         ("HF_ENDPOINT", "huggingface.co"),
+        ("HF_ENDPOINT", "https://name:password@huggingface.co"),
         ("SERVICE_REGISTRY_URL", "service-registry:8081"),
     ],
 )

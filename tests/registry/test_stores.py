@@ -11,6 +11,10 @@ from urllib.request import urlopen
 import pytest
 from minio.credentials import StaticProvider
 from minio.minioadmin import MinioAdmin
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from msp_registry.stores.folder_places import FolderPlaces
 from msp_registry.stores.folder_store import FolderStore
@@ -30,7 +34,7 @@ from support.registry_memory_store import MemoryStore
 from support.registry_minio import MinioServer, run_minio
 from support.registry_stores import KINDS, S3_KINDS, keys, new_store, s3, whole
 from support.registry_versitygw import VersitygwServer, run_versitygw
-from support.servers import free_port
+from support.servers import free_port, run_server
 
 MIB = 1 << 20
 
@@ -376,3 +380,16 @@ def test_an_endpoint_comes_in_three_forms(text: str, host: str, secure: bool) ->
 def test_an_endpoint_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected host:port"):
         parse_endpoint(text)
+
+
+async def test_a_server_that_asks_to_wait_for_a_minute_is_asked_again_at_once() -> None:
+    """MinIO does while it starts; who waits here is a request, or a job that has its own patience."""
+    answers = [503, 200]
+
+    async def answer(request: Request) -> Response:
+        return Response(status_code=answers.pop(0), headers={"Retry-After": "60"})
+
+    with run_server(Starlette(routes=[Route("/", answer)])) as url:
+        asking = asyncio.to_thread(http_pool().request, "GET", f"{url}/")
+        assert (await asyncio.wait_for(asking, 20)).status == 200
+    assert answers == []

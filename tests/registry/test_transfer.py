@@ -260,6 +260,7 @@ async def test_after_a_break_only_the_missing_parts_are_read() -> None:
     await again.run()
     again.assert_whole()
     assert run.source.offsets("a") == [PART * n for n in (6, 7, 8, 9, 10)]
+    assert again.progress.resumed_bytes["a"] == 6 * PART
 
 
 async def test_a_resumed_file_is_read_back_since_stored_parts_may_have_rotted() -> None:
@@ -419,6 +420,29 @@ async def test_in_sequence_each_file_is_read_once_and_one_after_the_other() -> N
     run.assert_whole()
     assert run.source.asked == [(path, 0, len(data)) for path, data in run.source.files.items()]
     assert run.source.most_at_once == 1
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+async def test_a_slow_stream_holds_no_more_of_the_window_than_it_has_read(sequential: bool) -> None:
+    """Its other parts cannot be read yet: to hold room for them would only keep it from others."""
+    slow, begun, go_on = Source(a=noise(30 * PART)), asyncio.Event(), asyncio.Event()
+
+    async def before(path: str, offset: int) -> None:
+        if slow.asked[-1][2] == PART:
+            raise RangesIgnored(path)
+        begun.set()
+        await go_on.wait()
+
+    slow.before = before
+    run = Transferring(slow, window_bytes=4 * PART)
+    streaming = asyncio.create_task(run.run(sequential=sequential))
+    await begun.wait()
+    other = Source(b=noise(10 * PART, 2))
+    bringing = run.transfer.store_all("org/other", COMMIT, other.remote(), other.read, ToldProgress())
+    await asyncio.wait_for(bringing, 20)
+    go_on.set()
+    await streaming
+    run.assert_whole()
 
 
 async def test_a_sequence_goes_on_after_the_files_that_are_whole() -> None:

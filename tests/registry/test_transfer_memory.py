@@ -17,6 +17,7 @@ MIB = 1 << 20
 PIECE = bytes(range(256)) * 256
 SIZE = 96 * MIB
 WINDOW = 12 * MIB
+PART = 2 * MIB
 
 
 class Forgetting(MemoryStore):
@@ -44,7 +45,7 @@ async def test_a_file_many_times_the_window_is_never_copied(sequential: bool) ->
     sha256 = hashlib.sha256(PIECE * (SIZE // len(PIECE))).hexdigest()
     files = [RemoteFile(name, SIZE, git_sha1=None, sha256=sha256) for name in ("a", "b")]
     store = Forgetting()
-    transfer = Transfer(store, window_bytes=WINDOW, part_bytes_of=lambda size: 2 * MIB)
+    transfer = Transfer(store, window_bytes=WINDOW, part_bytes_of=lambda size: PART)
     tracemalloc.start()
     try:
         await transfer.store_all(
@@ -53,5 +54,6 @@ async def test_a_file_many_times_the_window_is_never_copied(sequential: bool) ->
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert store.part_puts == 2 * SIZE // (2 * MIB)
-    assert WINDOW // 2 < peak < WINDOW + 2 * MIB
+    assert store.part_puts == 2 * SIZE // PART
+    # The thread that has hashed a part may let go of it a moment after the transfer: one part for each file.
+    assert WINDOW // 2 < peak < WINDOW + 2 * PART + MIB

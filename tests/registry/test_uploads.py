@@ -350,6 +350,19 @@ def test_after_a_sigkill_every_part_that_counts_is_whole(
         assert data[start : start + (1 << 20)] == bytes([part.number]) * (1 << 20)
 
 
+@pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"key": "k"}'])
+async def test_an_upload_whose_note_is_damaged_is_cleared_and_stops_nothing_else(
+    note: bytes, tmp_path: Path, uploads: FolderUploads
+) -> None:
+    kept, damaged = uploads.begin("kept", 10, 10), uploads.begin("k", 10, 10)
+    (folder_of(tmp_path, damaged) / "upload.json").write_bytes(note)
+    store = FolderStore(tmp_path)
+    with pytest.raises(NoSuchUpload):
+        await store.parts("k", damaged)
+    await store.prepare()
+    assert [p.name for p in folder_of(tmp_path, kept).parent.iterdir()] == [kept]
+
+
 async def test_what_a_kill_left_of_ended_uploads_is_cleared_and_the_rest_kept(
     tmp_path: Path, uploads: FolderUploads
 ) -> None:

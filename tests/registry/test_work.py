@@ -3,8 +3,9 @@
 import pytest
 
 from msp_common.contracts.jobs import DownloadRequest, ImportRequest, Job, JobRequest, JobState, VerifyRequest
+from msp_registry.failures import RegistryOffline
 from msp_registry.jobs.progress import Progress
-from msp_registry.jobs.work import RegistryOffline, work_of
+from msp_registry.jobs.work import work_of
 from support.registry_jobs import jobs_over
 from support.registry_memory_store import MemoryStore
 from support.registry_progress import ToldProgress

@@ -181,6 +181,8 @@ def served_registry() -> Iterator[Served]:
                 self._send(200, fake.archive, cut_at=fake.archive_cut_at)
             else:
                 status, answer = fake.answer(self.command, path, body)
+                if path.endswith("/archive") and not fake.uploaded and status == 201:
+                    status, answer = 400, {"error": {"message": "the tar is empty", "code": "bad_archive"}}
                 self._send(status, json.dumps(answer).encode())
 
         do_GET = do_POST = do_PUT = do_DELETE = _serve

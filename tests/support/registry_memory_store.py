@@ -25,13 +25,14 @@ class _Upload:
 
 
 class MemoryStore:
-    """An ObjectStore. While `down` it is unavailable; `puts` lists the keys that were written."""
+    """An ObjectStore. While `down` it is unavailable; `puts` and `lists` tell what was written and listed."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.pending: dict[str, _Upload] = {}
         self.puts: list[str] = []
         self.deletes: list[str] = []
+        self.lists: list[str] = []
         self.down = False
         self.free: int | None = None
         self.part_puts = 0
@@ -70,6 +71,7 @@ class MemoryStore:
 
     async def list(self, prefix: str) -> AsyncGenerator[ObjectStat, None]:
         self._answer()
+        self.lists.append(prefix)
         for key in sorted(self.objects):
             if key.startswith(prefix):
                 yield ObjectStat(key, len(self.objects[key]), 0.0)

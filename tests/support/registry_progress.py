@@ -14,6 +14,8 @@ class ToldProgress:
         self.commit: str | None = None
         self.expected: dict[str, int] = {}
         self.moved_bytes: Counter[str] = Counter()
+        self.resumed_bytes: Counter[str] = Counter()
+        """Those of the moved ones that an earlier run had stored."""
         self.done: list[str] = []
         self.bad: list[BadFile] = []
 
@@ -31,6 +33,10 @@ class ToldProgress:
 
     def moved(self, path: str, n_bytes: int) -> None:
         self.moved_bytes[path] += n_bytes
+
+    def resumed(self, path: str, n_bytes: int) -> None:
+        self.moved_bytes[path] += n_bytes
+        self.resumed_bytes[path] += n_bytes
 
     def file_done(self, path: str) -> None:
         self.done.append(path)

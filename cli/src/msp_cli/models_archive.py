@@ -143,14 +143,18 @@ def export(
 
 
 def _send(registry: str, token: str, model: str, place: Path, revision: str) -> ModelInfo:
-    with archive_source.opened(place) as source, ByteBoard(Console(stderr=True)) as board:
+    with (
+        archive_source.opened(place) as source,
+        ByteBoard(Console(stderr=True)) as board,
+        _client() as client,
+    ):
         files = source.files()
+        api = ArchiveApi(client, registry, token or None)
+        api.ask(model, revision)
         total = sum(file.size_bytes for file in files)
         manifest = archive_sending.manifest_of(source, model, revision, board.stage("hashing", total))
         stream = archive_sending.tar_stream(manifest, source, files, board.stage("sending", total))
-        with _client() as client:
-            api = ArchiveApi(client, registry, token or None)
-            return api.send(model, revision, stream, archive_sending.tar_length(manifest, files))
+        return api.send(model, revision, stream, archive_sending.tar_length(manifest, files))
 
 
 def _receive(registry: str, token: str, found: ModelInfo, part: Path, *, as_tar: bool) -> Manifest:

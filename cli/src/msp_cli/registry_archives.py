@@ -14,6 +14,8 @@ STALL_S = 600
 READ_BACK_S = 6 * 3600
 """After the last byte the registry may read everything back before it answers."""
 
+_NO_TAR = "bad_archive"
+
 
 class ArchiveApi:
     """The registry's two archive routes. Every method raises ServiceAnsweredBadly."""
@@ -23,20 +25,34 @@ class ArchiveApi:
         self._url = url.rstrip("/")
         self._headers = bearer(admin_token)
 
+    def ask(self, model_id: str, revision: str) -> None:
+        """Whether a tar would be taken now: hours of sending are not to end with a wrong token.
+
+        Asked with a tar of no bytes; to be told that it is no tar means that any other is welcome.
+        """
+        answer = self._put(model_id, revision, b"", 0)
+        if answer.is_error and (told := refusal(answer)).code != _NO_TAR:
+            raise told
+
     def send(self, model_id: str, revision: str, chunks: Iterator[bytes], length: int) -> ModelInfo:
         """Put a tar stream of `length` bytes into the store."""
+        answer = self._put(model_id, revision, chunks, length)
+        if answer.is_error:
+            raise refusal(answer)
+        return parsed(ModelInfo, answer)
+
+    def _put(
+        self, model_id: str, revision: str, content: bytes | Iterator[bytes], length: int
+    ) -> httpx.Response:
         url = f"{self._url}/models/{model_id}/archive"
         headers = {**self._headers, "Content-Type": "application/x-tar", "Content-Length": str(length)}
         timeout = httpx.Timeout(30, write=STALL_S, read=READ_BACK_S)
         try:
-            answer = self._client.put(
-                url, params={"revision": revision}, content=chunks, headers=headers, timeout=timeout
+            return self._client.put(
+                url, params={"revision": revision}, content=content, headers=headers, timeout=timeout
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise away(url, error) from None
-        if answer.is_error:
-            raise refusal(answer)
-        return parsed(ModelInfo, answer)
 
     @contextmanager
     def receiving(self, model_id: str, revision: str) -> Iterator[Iterator[bytes]]:

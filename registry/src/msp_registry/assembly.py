@@ -73,7 +73,7 @@ async def assemble(
     )
     hub = None
     if settings.mode == "online":
-        hub = given.hub or await _hub(settings, given.sleep, stack)
+        hub = given.hub or await _hub(settings, given.sleep, metrics, stack)
     mirror = None
     if hub is not None:
         mirror = Mirror(hub, transfer, patient, patient_catalogue, quota_bytes=settings.quota_bytes)
@@ -173,10 +173,17 @@ def open_store(settings: RegistrySettings) -> ObjectStore:
     )
 
 
-async def _hub(settings: RegistrySettings, sleep: Sleep, stack: AsyncExitStack) -> Hub:
+async def _hub(settings: RegistrySettings, sleep: Sleep, metrics: Metrics, stack: AsyncExitStack) -> Hub:
     client = await stack.enter_async_context(http_client(settings.extra_ca_file))
     token = settings.hf_token.get_secret_value() if settings.hf_token else None
-    return HubClient(settings.hf_endpoint, token, client, sleep, stall_timeout_s=settings.stall_timeout_s)
+    return HubClient(
+        settings.hf_endpoint,
+        token,
+        client,
+        sleep,
+        stall_timeout_s=settings.stall_timeout_s,
+        fetched=metrics.fetched_bytes.inc,
+    )
 
 
 async def _usage(settings: RegistrySettings, stack: AsyncExitStack) -> Usage:

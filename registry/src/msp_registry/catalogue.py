@@ -5,20 +5,23 @@ Readers trust only a manifest; whatever lies in the store without one does not e
 
 import asyncio
 import logging
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from anyio import to_thread
 from pydantic import ValidationError
 
 from msp_common.contracts.models import Manifest, ModelSummary
 from msp_common.snapshots import canonical_json
-from msp_registry.holdings import Holdings, Listing, list_holdings, read_ref
-from msp_registry.layout import Location, locate, manifest_key, ref_key
+from msp_registry.holdings import Holdings, Listing, list_holdings, read_ref, several
+from msp_registry.layout import Location, is_commit, locate, manifest_key, ref_key
+from msp_registry.manifest_memory import ManifestMemory, Outline, outlined
 from msp_registry.stores.store import NoSuchObject, ObjectStat, ObjectStore, StoreError, read_small
 from msp_registry.upkeep.leftovers import survey
 
 _MAX_MANIFEST_BYTES = 64 << 20
-_REMEMBERED_MANIFESTS = 256
+
+# Some 5,000 files, which take 40 ms to parse.
+_PARSED_IN_THREAD_FROM_BYTES = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,10 @@ class NoSuchModel(LookupError):
 
 class NoSuchRef(LookupError):
     """The model has no such branch, tag or channel."""
+
+
+class StillNamed(Exception):
+    """A ref names the commit that was to be deleted only if none does."""
 
 
 class DamagedManifest(StoreError):
@@ -63,21 +70,11 @@ class Census:
     stored_bytes: int
 
 
-@dataclass(frozen=True)
-class _Outline:
-    """What the list of models tells of a manifest: small enough to be remembered for every snapshot."""
-
-    total_bytes: int
-    format: str
-    parameters: int | None
-
-
 class _Memory:
     """What a catalogue remembers of its store."""
 
     def __init__(self) -> None:
-        self.manifests: OrderedDict[tuple[str, str], Manifest] = OrderedDict()
-        self.outlines: dict[tuple[str, str], _Outline] = {}
+        self.manifests = ManifestMemory()
         # A ref must not come to name a commit that is being deleted.
         self.changing = asyncio.Lock()
         self.census: Census | None = None
@@ -103,29 +100,9 @@ class Catalogue:
 
     async def models(self) -> list[ModelSummary]:
         """Every model that has a published snapshot, by name."""
-        summaries = []
-        for repo_id, held in (await self.listing()).published.items():
-            revision = held.default_revision()
-            commit = held.commit_of(revision) if revision else None
-            if commit is None:
-                continue
-            try:
-                outline = await self._outline(repo_id, commit)
-            except (NoSuchModel, DamagedManifest) as error:
-                log.error("%s is left out of the list of models: %s", repo_id, error)
-                continue
-            summaries.append(
-                ModelSummary(
-                    id=repo_id,
-                    commit=commit,
-                    refs=held.refs,
-                    total_bytes=outline.total_bytes,
-                    format=outline.format,
-                    parameters=outline.parameters,
-                    quarantined=commit in held.quarantined,
-                )
-            )
-        return summaries
+        published = (await self.listing()).published
+        summaries = await several(self._summary, published.items())
+        return [summary for summary in summaries if summary is not None]
 
     async def ids(self) -> list[str]:
         """Ids of the models that have a published snapshot: one listing, and nothing is read."""
@@ -134,7 +111,7 @@ class Catalogue:
     async def listing(self, repo_id: str | None = None) -> Listing:
         """Refs and commits of all models, or of one."""
         if repo_id is not None:
-            return await list_holdings(self._store, f"{repo_id}/")
+            return await list_holdings(self._store, repo_id)
         return self._counted(await list_holdings(self._store))
 
     async def find(self, repo_id: str, revision: str | None = None) -> Found:
@@ -149,41 +126,59 @@ class Catalogue:
             raise NoSuchModel(f"the registry holds no revision {wanted!r} of {repo_id!r}; it has: {known}")
         return Found(wanted, await self.manifest(repo_id, commit), held.refs)
 
+    async def named(self, repo_id: str, revision: str) -> Manifest:
+        """As `find`, for those who only want the manifest: costs one small read at most.
+
+        Raises NoSuchModel, which does not tell what there is instead.
+        """
+        commit: str | None = revision
+        if not is_commit(revision):
+            commit = await read_ref(self._store, ref_key(repo_id, revision))
+        if commit is None:
+            raise NoSuchModel(f"the registry holds no revision {revision!r} of {repo_id!r}")
+        return await self.manifest(repo_id, commit)
+
     async def refs(self, repo_id: str) -> dict[str, str]:
         """What each ref of a model names, by ref. Raises NoSuchModel when nothing of it is published."""
-        return (await self._published(repo_id)).refs
+        return (await self.published(repo_id)).refs
 
-    async def commits(self, repo_id: str) -> list[str]:
-        """Published commits, newest first. Raises NoSuchModel when there is none."""
-        return (await self._published(repo_id)).newest_first()
+    async def published(self, repo_id: str) -> Holdings:
+        """What there is of a model. Raises NoSuchModel when nothing of it is published."""
+        held = await self._held(repo_id)
+        if not held.commits:
+            raise NoSuchModel(f"the registry holds no model {repo_id!r}")
+        return held
 
     async def manifest(self, repo_id: str, commit: str, *, fresh: bool = False) -> Manifest:
         """The manifest of a published snapshot; `fresh` asks the store even for one that is remembered.
 
         Raises NoSuchModel and DamagedManifest.
         """
-        known = self._memory.manifests.get((repo_id, commit))
+        memory = self._memory.manifests
+        known = memory.get(repo_id, commit)
         if known is not None and not fresh:
-            self._memory.manifests.move_to_end((repo_id, commit))
             return known
-        key = manifest_key(repo_id, commit)
+        key, forgettings = manifest_key(repo_id, commit), memory.forgettings
         try:
-            manifest = Manifest.model_validate_json(await read_small(self._store, key, _MAX_MANIFEST_BYTES))
+            manifest = await _parsed(await read_small(self._store, key, _MAX_MANIFEST_BYTES))
         except NoSuchObject:
-            self._memory.manifests.pop((repo_id, commit), None)
+            memory.forget(repo_id, commit)
             raise NoSuchModel(f"the registry holds no commit {commit} of {repo_id!r}") from None
         except ValidationError as error:
             raise DamagedManifest(f"{key} is no manifest: {error.errors()[0]['msg']}") from None
         if (manifest.repo_id, manifest.commit) != (repo_id, commit):
             raise DamagedManifest(f"{key} is the manifest of {manifest.repo_id}@{manifest.commit}")
-        self._remember(manifest)
+        memory.keep(manifest, forgettings=forgettings)
         return manifest
 
     async def publish(self, manifest: Manifest, ref: str | None) -> None:
         """Make a snapshot visible, all of whose files are stored: the manifest first, then the ref."""
         key = manifest_key(manifest.repo_id, manifest.commit)
         await self._store.put(key, canonical_json(manifest.model_dump(mode="json")))
-        self._remember(manifest)
+        memory = self._memory.manifests
+        # A commit may be published anew with more files, while somebody still reads what it was before.
+        memory.forget(manifest.repo_id, manifest.commit)
+        memory.keep(manifest, forgettings=memory.forgettings)
         if ref is not None:
             await self.point(manifest.repo_id, ref, manifest.commit)
 
@@ -211,14 +206,17 @@ class Catalogue:
                 raise NoSuchRef(f"{repo_id!r} has no ref {ref!r}; it has: {known}")
             await self._store.delete(ref_key(repo_id, ref))
 
-    async def delete(self, repo_id: str, commit: str | None = None) -> Deleted:
+    async def delete(self, repo_id: str, commit: str | None = None, *, unless_named: bool = False) -> Deleted:
         """Remove all of a model, or one commit and the refs that name it, broken-off uploads included.
 
         Refs go first, then manifests: a kill in between leaves nothing visible. Raises NoSuchModel when
-        nothing, not even an unpublished rest, is there.
+        nothing, not even an unpublished rest, is there; with `unless_named` StillNamed, also when the ref
+        has come a moment ago.
         """
         async with self._memory.changing:
             held = await self._held(repo_id)
+            if unless_named and commit in held.refs.values():
+                raise StillNamed(f"a ref of {repo_id!r} names commit {commit}")
             doomed = [
                 (place, stat)
                 for place, stat in await self._objects(repo_id)
@@ -228,11 +226,13 @@ class Catalogue:
             if not doomed and not pending:
                 rest = "" if commit is None else f" commit {commit} of"
                 raise NoSuchModel(f"the registry holds no{rest or ' model'} {repo_id!r}")
-            for known in [k for k in self._memory.manifests if k[0] == repo_id and commit in (None, k[1])]:
-                del self._memory.manifests[known]
-            for seen in [k for k in self._memory.outlines if k[0] == repo_id and commit in (None, k[1])]:
-                del self._memory.outlines[seen]
-            for _, stat in sorted(doomed, key=_order_of_deletion):
+            visible = [item for item in doomed if item[0].ref or item[0].is_manifest]
+            try:
+                for _, stat in sorted(visible, key=_order_of_deletion):
+                    await self._store.delete(stat.key)
+            finally:
+                self._memory.manifests.forget(repo_id, commit)
+            for stat in [stat for place, stat in doomed if not (place.ref or place.is_manifest)]:
                 await self._store.delete(stat.key)
         return Deleted(
             objects=len(doomed),
@@ -247,12 +247,6 @@ class Catalogue:
 
     async def _held(self, repo_id: str) -> Holdings:
         return (await self.listing(repo_id)).models.get(repo_id, Holdings())
-
-    async def _published(self, repo_id: str) -> Holdings:
-        held = await self._held(repo_id)
-        if not held.commits:
-            raise NoSuchModel(f"the registry holds no model {repo_id!r}")
-        return held
 
     async def _objects(self, repo_id: str) -> list[tuple[Location, ObjectStat]]:
         found = []
@@ -273,28 +267,44 @@ class Catalogue:
             await self._store.abort_upload(upload.key, upload.upload_id)
         return len(pending)
 
-    async def _outline(self, repo_id: str, commit: str) -> _Outline:
-        known = self._memory.outlines.get((repo_id, commit))
-        if known is not None:
-            return known
-        manifest = await self.manifest(repo_id, commit)
-        return self._memory.outlines.setdefault((repo_id, commit), _outlined(manifest))
+    async def _summary(self, item: tuple[str, Holdings]) -> ModelSummary | None:
+        """None for a model whose manifest is damaged, or that was deleted since it was listed."""
+        repo_id, held = item
+        revision = held.default_revision()
+        commit = held.commit_of(revision) if revision else None
+        if commit is None:
+            return None
+        try:
+            outline = await self._outline(repo_id, commit)
+        except (NoSuchModel, DamagedManifest) as error:
+            log.error("%s is left out of the list of models: %s", repo_id, error)
+            return None
+        return ModelSummary(
+            id=repo_id,
+            commit=commit,
+            refs=held.refs,
+            total_bytes=outline.total_bytes,
+            format=outline.format,
+            parameters=outline.parameters,
+            quarantined=commit in held.quarantined,
+        )
+
+    async def _outline(self, repo_id: str, commit: str) -> Outline:
+        known = self._memory.manifests.outline(repo_id, commit)
+        return known or outlined(await self.manifest(repo_id, commit))
 
     def _counted(self, listing: Listing) -> Listing:
         self._memory.census = Census(len(listing.published), listing.stored_bytes)
         return listing
 
-    def _remember(self, manifest: Manifest) -> None:
-        self._memory.outlines[manifest.repo_id, manifest.commit] = _outlined(manifest)
-        self._memory.manifests[manifest.repo_id, manifest.commit] = manifest
-        while len(self._memory.manifests) > _REMEMBERED_MANIFESTS:
-            self._memory.manifests.popitem(last=False)
 
-
-def _outlined(manifest: Manifest) -> _Outline:
-    return _Outline(manifest.total_bytes, manifest.format, manifest.parameters)
+async def _parsed(data: bytes) -> Manifest:
+    """Raises ValidationError."""
+    if len(data) < _PARSED_IN_THREAD_FROM_BYTES:
+        return Manifest.model_validate_json(data)
+    return await to_thread.run_sync(Manifest.model_validate_json, data)
 
 
 def _order_of_deletion(item: tuple[Location, ObjectStat]) -> tuple[int, str]:
     place, stat = item
-    return (0 if place.ref else 1 if place.is_manifest else 2, stat.key)
+    return (0 if place.ref else 1, stat.key)

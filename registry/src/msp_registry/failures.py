@@ -7,6 +7,7 @@ JobFailure
 ├── GatedNotAccepted      our token's account has not accepted the licence
 ├── TokenRefused          the hub does not know our token, or does not let it see this model
 ├── RepoDisabled          the hub has closed the model for everybody
+├── RegistryOffline       a download, and the registry was set offline meanwhile
 ├── HubUnreachable        no connection, or it broke too often; retryable
 ├── RateLimited           the hub asks us to wait longer than a job should; retryable
 ├── HubMisbehaved         an answer that the Hub's protocol does not allow
@@ -16,12 +17,12 @@ JobFailure
 ├── BadSnapshot           the files are whole, but cannot be what they say they are
 ├── BadFolder             a folder that cannot be imported
 ├── BadArchive            a tar that cannot be imported
+├── SourceUnreachable     the S3 server that is imported from does not answer; retryable
 ├── QuotaExceeded         the snapshot does not fit into what the registry may store
 ├── NotEnoughSpace        the snapshot does not fit onto the store's disk
 ├── Corrupt               stored files are not what their manifest says, and were not repaired
 ├── NotRepairable         there is no source to fetch a bad file from
 ├── StoreFailed           the store went away; retryable
-├── Interrupted           the registry was stopped; retryable
 └── Unexpected            our own fault; the log has the cause
 """
 
@@ -69,6 +70,12 @@ class TokenRefused(JobFailure):
     """The hub does not know our token, or does not let it see this model."""
 
     code = "token_refused"
+
+
+class RegistryOffline(JobFailure):
+    """A download that was asked for when the registry was still online."""
+
+    code = "registry_offline"
 
 
 class HubUnreachable(JobFailure):
@@ -131,6 +138,12 @@ class BadArchive(JobFailure):
     code = "bad_archive"
 
 
+class SourceUnreachable(JobFailure):
+    """The S3 server that is imported from does not answer."""
+
+    code, retryable = "source_unreachable", True
+
+
 class QuotaExceeded(JobFailure):
     """The snapshot does not fit into what the registry may store."""
 
@@ -159,12 +172,6 @@ class StoreFailed(JobFailure):
     """The store went away."""
 
     code, retryable = "store_failed", True
-
-
-class Interrupted(JobFailure):
-    """The registry was stopped."""
-
-    code, retryable = "interrupted", True
 
 
 class Unexpected(JobFailure):

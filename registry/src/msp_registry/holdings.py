@@ -3,7 +3,10 @@
 import asyncio
 import json
 import logging
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from msp_registry.layout import Location, is_commit, locate, quarantine_key
 from msp_registry.stores.store import NoSuchObject, ObjectStat, ObjectStore, read_small
@@ -11,10 +14,13 @@ from msp_registry.stores.store import NoSuchObject, ObjectStat, ObjectStore, rea
 _MAX_REF_BYTES = 4096
 _DEFAULT_REF = "main"
 
-# Refs are tiny and hundreds: one after the other they would cost as many round trips to the store.
+# Refs and manifests are small and hundreds: one after the other they would cost as many round trips.
 _PARALLEL_READS = 16
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -57,7 +63,7 @@ class Holdings:
 
 @dataclass(frozen=True)
 class Listing:
-    """One pass over the store, or over the part of it below a prefix."""
+    """One pass over the store, or over the part of it that is one model's."""
 
     models: dict[str, Holdings]
     """By id; also those of which nothing is published."""
@@ -69,35 +75,37 @@ class Listing:
         return {repo_id: held for repo_id, held in sorted(self.models.items()) if held.commits}
 
 
-async def list_holdings(store: ObjectStore, prefix: str = "", *, with_refs: bool = True) -> Listing:
-    """What there is below a prefix; without refs no object is read. Raises StoreError."""
+async def list_holdings(store: ObjectStore, repo_id: str | None = None, *, with_refs: bool = True) -> Listing:
+    """What there is, or what there is of one model; without refs no object is read. Raises StoreError."""
     models: dict[str, Holdings] = {}
     ref_keys: list[tuple[Location, str]] = []
     stored_bytes = 0
-    async for stat in store.list(prefix):
+    async for stat in store.list("" if repo_id is None else f"{repo_id}/"):
         stored_bytes += stat.size_bytes
         place = locate(stat.key)
-        if place is None:
+        # Below `org/` lie a model of that name and the organisation's.
+        if place is None or repo_id not in (None, place.repo_id):
             continue
         models.setdefault(place.repo_id, Holdings()).add(place, stat)
         if place.ref is not None:
             ref_keys.append((place, stat.key))
     if with_refs:
-        commits = await _all_of(store, [key for _, key in ref_keys])
+        commits = await several(partial(read_ref, store), [key for _, key in ref_keys])
         for (place, _), commit in zip(ref_keys, commits, strict=True):
             if place.ref is not None and commit is not None:
                 models[place.repo_id].refs[place.ref] = commit
     return Listing(models, stored_bytes)
 
 
-async def _all_of(store: ObjectStore, keys: list[str]) -> list[str | None]:
+async def several(read: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
+    """What `read` gives of each item, in their order; a few are read at once."""
     turns = asyncio.Semaphore(_PARALLEL_READS)
 
-    async def read(key: str) -> str | None:
+    async def in_turn(item: T) -> R:
         async with turns:
-            return await read_ref(store, key)
+            return await read(item)
 
-    tasks = [asyncio.create_task(read(key)) for key in keys]
+    tasks = [asyncio.create_task(in_turn(item)) for item in items]
     try:
         return await asyncio.gather(*tasks)
     finally:

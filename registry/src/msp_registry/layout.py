@@ -52,7 +52,12 @@ def repo_id_of(raw: str) -> str:
 
 def check_revision(revision: str) -> str:
     """The revision itself. Raises BadRevision."""
-    if not _REF.fullmatch(revision) or ".." in revision or "//" in revision:
+    try:
+        check_key(quote(revision, safe=""))
+        fine = bool(_REF.fullmatch(revision)) and ".." not in revision and "//" not in revision
+    except (BadKey, UnicodeEncodeError):
+        fine = False
+    if not fine:
         raise BadRevision(
             f"{revision[:200]!r} is no revision; expected a branch, a tag or a commit of 40 hex digits"
         )

@@ -27,6 +27,15 @@ def _endpoint(text: str) -> str:
     return text
 
 
+def _without_password(url: str) -> str:
+    if "@" in urlsplit(url).netloc:
+        raise ValueError(
+            "expected an address without name and password, for /health and manifests tell it to everybody; "
+            "set HF_TOKEN instead"
+        )
+    return url
+
+
 def _hours(text: str) -> str:
     if text != "off" and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", text):
         raise ValueError("expected HH:MM-HH:MM, or off")
@@ -44,6 +53,7 @@ def _absolute(folders: list[Path]) -> list[Path]:
     return folders
 
 
+HubUrl = Annotated[HttpUrl, AfterValidator(_without_password)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 
@@ -143,7 +153,7 @@ class RegistrySettings(Settings):
     minio_region: str = Field(default="us-east-1", validation_alias="MINIO_REGION")
     """The region that requests are signed for."""
 
-    hf_endpoint: HttpUrl = Field(default="https://huggingface.co", validation_alias="HF_ENDPOINT")
+    hf_endpoint: HubUrl = Field(default="https://huggingface.co", validation_alias="HF_ENDPOINT")
     """The hub that models are mirrored from."""
 
     hf_token: SecretStr | None = Field(default=None, validation_alias="HF_TOKEN")

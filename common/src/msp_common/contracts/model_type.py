@@ -33,5 +33,5 @@ _PATHS = {
     ModelType.LLM: ("/v1/chat/completions", "/v1/completions"),
     ModelType.MULTIMODAL: ("/v1/chat/completions", "/v1/completions"),
     ModelType.EMBEDDING: ("/v1/embeddings",),
-    ModelType.TRANSCRIPTION: ("/v1/audio/transcriptions",),
+    ModelType.TRANSCRIPTION: ("/v1/audio/transcriptions", "/v1/audio/translations"),
 }

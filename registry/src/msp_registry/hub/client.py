@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -68,14 +68,19 @@ class HubClient:
         *,
         clock: Clock = time.time,
         stall_timeout_s: float = 30.0,
+        fetched: Callable[[int], object] = lambda n_bytes: None,
     ) -> None:
-        """`client` (see `hub_http`) gets a hook that guards the token; `clock` tells Unix time."""
+        """`client` (see `hub_http`) gets a hook that guards the token; `clock` tells Unix time.
+
+        `fetched` hears of the bytes of files as they come.
+        """
         self._endpoint = endpoint.rstrip("/")
         self._has_token = token is not None
         self._requests = HubRequests(
             self._endpoint, token, client, sleep=sleep, clock=clock, stall_timeout_s=stall_timeout_s
         )
         self._reader = HubReader(self._requests)
+        self._fetched = fetched
 
     @property
     def endpoint(self) -> str:
@@ -89,6 +94,8 @@ class HubClient:
         commit = answer.get("sha") if isinstance(answer, dict) else None
         if not isinstance(commit, str) or not is_commit(commit):
             raise HubMisbehaved(f"{url} names no commit; is {self._endpoint} a hub?")
+        if is_commit(revision) and commit != revision:
+            raise HubMisbehaved(f"{self._endpoint} names {commit} when it is asked for commit {revision}")
         if response.history:
             log.warning(
                 "%s is called %s at %s now; it is kept under the name that was asked for",
@@ -131,6 +138,7 @@ class HubClient:
         url = self._resolve_url(repo_id, commit, file)
         async with aclosing(self._reader.read(url, asked, file, offset, length)) as chunks:
             async for chunk in chunks:
+                self._fetched(len(chunk))
                 yield chunk
 
     def _resolve_url(self, repo_id: str, commit: str, file: RemoteFile) -> str:

@@ -146,6 +146,7 @@ class Mirror:
         findings = await inspect(
             [(file.path, file.size_bytes) for file in files],
             reader_of(self._store, repo_id, resolved.commit),
+            {file.path: file.sha256 for file in files},
         )
         return Manifest(
             repo_id=repo_id,

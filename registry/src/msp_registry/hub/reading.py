@@ -1,10 +1,12 @@
 """Reading pieces of a hub's files, whatever breaks on the way."""
 
+import asyncio
 import logging
 import re
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from weakref import WeakValueDictionary
 
 import httpx
 
@@ -29,7 +31,9 @@ class HubReader:
 
     def __init__(self, requests: HubRequests) -> None:
         self._requests = requests
-        self._places: OrderedDict[str, str] = OrderedDict()
+        self._places: OrderedDict[str, str | None] = OrderedDict()
+        """None: the hub gives the file itself."""
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def read(
         self, url: str, asked: Asked, file: RemoteFile, offset: int, length: int
@@ -95,19 +99,42 @@ class HubReader:
     async def _opened(
         self, url: str, asked: Asked, headers: dict[str, str]
     ) -> AsyncGenerator[httpx.Response, None]:
-        place = self._places.get(url)
-        if place is not None:
-            async with self._requests.open_once(place, headers) as response:
-                if response is not None:
-                    yield response
-                    return
-            self._places.pop(url, None)
-        async with self._requests.open(url, asked, "files", headers) as response:
-            if response.history:
-                self._places[url] = str(response.url)
-                while len(self._places) > _REMEMBERED_PLACES:
-                    self._places.popitem(last=False)
-            yield response
+        async with AsyncExitStack() as stack:
+            yield await self._answer(stack, url, asked, headers)
+
+    async def _answer(
+        self, stack: AsyncExitStack, url: str, asked: Asked, headers: dict[str, str]
+    ) -> httpx.Response:
+        """Of the file's place, or of the hub where that is not known or no longer good."""
+        for _ in range(2):
+            # One piece asks the hub, the others wait for the head of its answer, which tells them the place.
+            async with self._turn(url):
+                if url not in self._places:
+                    return await self._asked_of_hub(stack, url, asked, headers)
+                place = self._places[url]
+            if place is None:
+                break
+            response = await stack.enter_async_context(self._requests.open_once(place, headers))
+            if response is not None:
+                return response
+            if self._places.get(url) == place:
+                del self._places[url]
+        return await self._asked_of_hub(stack, url, asked, headers)
+
+    async def _asked_of_hub(
+        self, stack: AsyncExitStack, url: str, asked: Asked, headers: dict[str, str]
+    ) -> httpx.Response:
+        response = await stack.enter_async_context(self._requests.open(url, asked, "files", headers))
+        self._places[url] = str(response.url) if response.history else None
+        while len(self._places) > _REMEMBERED_PLACES:
+            self._places.popitem(last=False)
+        return response
+
+    def _turn(self, url: str) -> asyncio.Lock:
+        lock = self._turns.get(url)
+        if lock is None:
+            lock = self._turns[url] = asyncio.Lock()
+        return lock
 
 
 class _OtherRange(Exception):

@@ -110,7 +110,7 @@ class HubRequests:
                 async with self.open(url, asked, "api") as response:
                     body = await _small_body(response, url)
                 break
-            except httpx.TransportError as error:
+            except (httpx.TransportError, httpx.DecodingError) as error:
                 reason = f"{type(error).__name__}: {error}"
                 if attempt == TRIES:
                     raise unreachable(url, reason, TRIES) from None
@@ -132,7 +132,8 @@ class HubRequests:
     def _wait_after(self, response: httpx.Response, kind: Kind, attempt: int) -> float | None:
         """How long to wait after a busy answer; None where the wait holds for all requests of this kind."""
         asked_s = wait_asked_s(response.headers, self._clock())
-        if asked_s is None:
+        if not asked_s:
+            # Nor does "at once" help: all tries would be over before the hub has drawn breath.
             return backoff_s(attempt)
         if asked_s > MAX_WAIT_S:
             raise RateLimited(

@@ -54,7 +54,7 @@ def select(
 
 def _without_pickle(files: list[RemoteFile]) -> list[RemoteFile]:
     pickles = [f for f in files if _is_pickle(f.path)]
-    safe = [f for f in files if f not in pickles]
+    safe = [f for f in files if not _is_pickle(f.path)]
     safetensors = [f for f in safe if f.path.endswith(".safetensors") and not _matches(f.path, _DUPLICATES)]
     if pickles and not any(f.path.endswith((".safetensors", ".gguf")) for f in safe):
         raise PickleOnly(

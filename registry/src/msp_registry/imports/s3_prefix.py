@@ -14,7 +14,7 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from msp_common.snapshots import MANIFEST_PATH
-from msp_registry.failures import BadFolder, JobFailure
+from msp_registry.failures import BadFolder, SourceUnreachable
 from msp_registry.imports.source import MAX_FILES, SourceFile, check_manifest_size, is_left_behind
 from msp_registry.layout import UnsafePath, check_paths
 from msp_registry.stores.s3_endpoint import S3Endpoint, http_pool
@@ -27,12 +27,6 @@ _PAGE = 1000
 _TRIES_WITHOUT_A_BYTE = 3
 
 T = TypeVar("T")
-
-
-class OtherServerUnreachable(JobFailure):
-    """The S3 server that is imported from does not answer."""
-
-    code, retryable = "source_unreachable", True
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ class S3Prefix:
         return f"{self.kind} on {self._server.endpoint.url}"
 
     async def scan(self) -> list[SourceFile]:
-        """Raises BadFolder for unsafe names, no file, no bucket; OtherServerUnreachable."""
+        """Raises BadFolder for unsafe names, no file, no bucket; SourceUnreachable."""
         self._objects = await self._blocking(self._listed)
         files = {p: o for p, o in sorted(self._objects.items()) if not is_left_behind(p)}
         if not files:
@@ -108,7 +102,7 @@ class S3Prefix:
         return b"".join([chunk async for chunk in self.read(MANIFEST_PATH, 0, found.size_bytes)])
 
     async def read(self, path: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        """Ranged GETs. Raises BadFolder when the object changed, OtherServerUnreachable."""
+        """Ranged GETs. Raises BadFolder when the object changed, SourceUnreachable."""
         tries = 0
         while length:
             came = 0
@@ -120,11 +114,11 @@ class S3Prefix:
                         offset += len(chunk)
                         length -= len(chunk)
                         yield chunk
-            except OtherServerUnreachable as error:
+            except SourceUnreachable as error:
                 broke = error
             tries = 0 if came else tries + 1
             if length and tries >= _TRIES_WITHOUT_A_BYTE:
-                raise broke or OtherServerUnreachable(f"{self.name} does not give all bytes of {path}")
+                raise broke or SourceUnreachable(f"{self.name} does not give all bytes of {path}")
 
     async def _once(self, path: str, offset: int, length: int) -> AsyncGenerator[bytes, None]:
         client = self._server.client
@@ -169,6 +163,6 @@ class S3Prefix:
         except S3Error as error:
             raise BadFolder(f"{self.name} cannot be read: {error.code}: {error.message}") from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise OtherServerUnreachable(
+            raise SourceUnreachable(
                 f"{self.name} does not answer: {error}; import it again once the server does"
             ) from error

@@ -47,15 +47,11 @@ class JobProgress:
         """More bytes of a file, or fewer when some must be done again. Unexpected files do not count."""
         if n_bytes > 0:
             self._rate.moved(now, n_bytes)
-        file = self._files.get(path)
-        if file is None:
-            return
-        before = file.bytes_done
-        if file.is_done and n_bytes < 0:
-            file.is_done, file.told_bytes = False, file.size_bytes
-            self._files_done -= 1
-        file.told_bytes += n_bytes
-        self._count(path, file, before)
+        self._add(path, n_bytes)
+
+    def resumed(self, path: str, n_bytes: int) -> None:
+        """Bytes of a file that are there already; not in the rate."""
+        self._add(path, n_bytes)
 
     def file_done(self, path: str) -> None:
         """The whole file counts, whatever was told before; not in the rate, for it may not have moved."""
@@ -90,6 +86,17 @@ class JobProgress:
                 "bad_files": list(self._bad.values()),
             }
         )
+
+    def _add(self, path: str, n_bytes: int) -> None:
+        file = self._files.get(path)
+        if file is None:
+            return
+        before = file.bytes_done
+        if file.is_done and n_bytes < 0:
+            file.is_done, file.told_bytes = False, file.size_bytes
+            self._files_done -= 1
+        file.told_bytes += n_bytes
+        self._count(path, file, before)
 
     def _count(self, path: str, file: _File, before: int) -> None:
         self._bytes_done += file.bytes_done - before

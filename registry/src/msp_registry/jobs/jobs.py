@@ -84,7 +84,7 @@ class Jobs:
         self._turns: dict[str, asyncio.Lock] = {}
         self._exclusive: set[str] = set()
         self._submitting = asyncio.Lock()
-        self._entering: str | None = None
+        self._entering: Job | None = None
         self._saver: asyncio.Task[None] | None = None
         self._stopping = False
         self.restored = asyncio.Event()
@@ -92,7 +92,7 @@ class Jobs:
 
     async def restore(self) -> None:
         """Read what an earlier process left, and carry on with what it had not ended. Raises StoreError."""
-        found = [job for job in await self._records.read_all() if self.get(job.id) is None]
+        found = [job for job in await self._records.read_all() if not self._knows(job.id)]
         unfinished = [job for job in found if not job.state.ended]
         self._ended |= {job.id: job for job in found if job.state.ended}
         for job in unfinished:
@@ -190,7 +190,7 @@ class Jobs:
         busy = next((live.id for live in self._live.values() if live.repo_id == repo_id), None)
         if busy is not None:
             raise RepoBusy(f"job {busy} is at work on {repo_id}; wait until it has ended, or cancel it")
-        if repo_id in self._exclusive or repo_id == self._entering:
+        if repo_id in self._exclusive or (self._entering and self._entering.repo_id == repo_id):
             raise RepoBusy(_changing(repo_id))
         self._exclusive.add(repo_id)
         try:
@@ -241,13 +241,23 @@ class Jobs:
             updated_at=now,
         )
         live = LiveJob(job, self._records, self._clock, is_saved=False)
-        self._entering = repo_id
+        self._entering = job
         try:
             await live.save()
+        except BaseException:
+            # The record may be in the store all the same: the next start would do what was refused here.
+            self._guards[job.id] = asyncio.create_task(self._take_back(job.id))
+            raise
         finally:
             self._entering = None
         self._start(live, request)
         return job
+
+    async def _take_back(self, job_id: str) -> None:
+        try:
+            await self._records.forget_all([job_id])
+        finally:
+            self._guards.pop(job_id, None)
 
     def _start(self, live: LiveJob, request: JobRequest) -> None:
         self._live[live.id] = live
@@ -345,6 +355,11 @@ class Jobs:
             and repo_id not in self._exclusive
         ):
             self._turns.pop(repo_id, None)
+
+    def _knows(self, job_id: str) -> bool:
+        """Also of one whose record may be in the store though it was not accepted, or not yet."""
+        entering = self._entering is not None and self._entering.id == job_id
+        return entering or job_id in self._guards or self.get(job_id) is not None
 
     def _not_live(self, job_id: str) -> Exception:
         ended = self._ended.get(job_id)

@@ -60,6 +60,11 @@ class LiveJob:
         self._progress.moved(path, n_bytes, self._clock())
         self._changed()
 
+    def resumed(self, path: str, n_bytes: int) -> None:
+        """As Progress."""
+        self._progress.resumed(path, n_bytes)
+        self._changed()
+
     def file_done(self, path: str) -> None:
         """As Progress."""
         self._progress.file_done(path)

@@ -18,6 +18,9 @@ class Progress(Protocol):
     def moved(self, path: str, n_bytes: int) -> None:
         """So many more bytes of a file are done; negative when some must be done again."""
 
+    def resumed(self, path: str, n_bytes: int) -> None:
+        """So many bytes of a file were stored by an earlier run: done, without having moved now."""
+
     def file_done(self, path: str) -> None:
         """The file is stored and verified, whatever was told of its bytes before."""
 

@@ -3,15 +3,9 @@
 from typing import Protocol
 
 from msp_common.contracts.jobs import DownloadRequest, ImportRequest, Job, VerifyRequest
-from msp_registry.failures import JobFailure
+from msp_registry.failures import RegistryOffline
 from msp_registry.jobs.jobs import Work
 from msp_registry.jobs.progress import Progress
-
-
-class RegistryOffline(JobFailure):
-    """A download that was asked for when the registry was still online."""
-
-    code = "registry_offline"
 
 
 class Bringer(Protocol):

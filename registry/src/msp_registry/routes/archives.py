@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
@@ -30,6 +31,7 @@ from msp_registry.routes.stored_bytes import StoredBytes
 STALL_S = 120.0
 """A sender may be silent for so long; then the model is let go for others."""
 
+_UPLOAD = re.compile(r"/models/[^/]+/archive")
 _TAR = "application/x-tar"
 _TAR_BODY = {"description": "A tar stream", "content": {_TAR: {}}}
 
@@ -39,8 +41,8 @@ log = logging.getLogger(__name__)
 
 def takes_stream(scope: Scope) -> bool:
     """Whether the request is an upload, which has no other limit than the sizes in its manifest."""
-    path: str = scope["path"]
-    return scope["method"] == "PUT" and path.startswith("/models/") and path.endswith("/archive")
+    # Exactly the route's form: a ref may be called `archive` too.
+    return scope["method"] == "PUT" and _UPLOAD.fullmatch(scope["path"]) is not None
 
 
 @router.get(
@@ -69,7 +71,7 @@ async def get_archive(
     if request.method == "HEAD":
         await stream.aclose()
         return Response(headers=headers, media_type=_TAR)
-    return StoredBytes(stream, 200, headers, _TAR)
+    return StoredBytes(parts.metrics, stream, 200, headers, _TAR)
 
 
 @router.put(

@@ -48,6 +48,10 @@ async def get_file(
     await refuse_quarantined(parts, repo_id, commit, path)
     etag = f'"{file.sha256}"'
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "public, max-age=31536000, immutable"}
+    if request.method == "HEAD":
+        # Ranges are a matter of GET alone (RFC 9110, 14.2).
+        headers["Content-Length"] = str(file.size_bytes)
+        return Response(headers=headers, media_type="application/octet-stream")
     span = None
     if request.headers.get("if-range", etag) == etag:
         try:
@@ -58,11 +62,8 @@ async def get_file(
     headers["Content-Length"] = str(length)
     if span:
         headers["Content-Range"] = span.content_range(file.size_bytes)
-    status = 206 if span else 200
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type="application/octet-stream")
     data = await open_stored(parts, file_key(repo_id, commit, path), Span(first, length))
-    return StoredBytes(data, status, headers)
+    return StoredBytes(parts.metrics, data, 206 if span else 200, headers)
 
 
 async def _file(parts: Parts, repo_id: str, commit: str, path: str) -> ManifestFile:

@@ -30,7 +30,6 @@ OWN_PREFIXES = frozenset({"api", "docs", "files", "gc", "health", "jobs", "livez
 """First segments that are the registry's own: no model's files are resolved below them. The hub reserves
 most of these words, so that no organisation is called so."""
 
-_ID_LENGTHS = (2, 1)
 _LONG_REVISIONS = frozenset({"pr", "convert"})
 
 
@@ -68,9 +67,14 @@ class OneSegmentIds:
         await self.app(scope, receive, send)
 
 
+def _id_lengths(segments: list[str]) -> tuple[int, ...]:
+    """How many segments the id at the beginning may have, the likelier first."""
+    return (1,) if "/" in unquote(segments[0]) else (2, 1)
+
+
 def _own_model(method: str, rest: list[str]) -> str:
     if method in REF_METHODS:
-        for n in _ID_LENGTHS:
+        for n in _id_lengths(rest):
             if rest[n : n + 1] == ["refs"] and any(rest[n + 1 :]):
                 return f"/models/{_one(rest[:n])}/refs/{_one(rest[n + 1 :])}"
     action = rest[-1]
@@ -89,12 +93,12 @@ def _own_file(rest: list[str]) -> str | None:
 
 def _hub_api(rest: list[str]) -> str | None:
     """What comes after `/api/models/`. None leaves the path to the answer for unknown calls."""
-    for n in _ID_LENGTHS:
+    for n in _id_lengths(rest):
         if len(rest) > n:
             tail = _hub_call(rest[n], rest[n + 1 :])
             if tail is not None:
                 return f"/api/models/{_one(rest[:n])}/{tail}"
-    return f"/api/models/{_one(rest)}" if len(rest) <= max(_ID_LENGTHS) else None
+    return f"/api/models/{_one(rest)}" if len(rest) <= max(_id_lengths(rest)) else None
 
 
 def _hub_call(word: str, arguments: list[str]) -> str | None:
@@ -111,7 +115,7 @@ def _hub_call(word: str, arguments: list[str]) -> str | None:
 
 def _hub_file(parts: list[str]) -> str | None:
     """`{id}/resolve/{revision}/{path}`; None for anything else."""
-    for n in _ID_LENGTHS:
+    for n in _id_lengths(parts):
         if parts[n : n + 1] == ["resolve"] and len(parts) > n + 2:
             revision, path = _revision_and_path(parts[n + 1 :])
             if path:

@@ -66,8 +66,7 @@ def _name(ref: str) -> str:
 
 async def _refs(parts: Parts, repo_id: str) -> Refs:
     try:
-        refs = await parts.catalogue.refs(repo_id)
-        commits = await parts.catalogue.commits(repo_id)
+        held = await parts.catalogue.published(repo_id)
     except NoSuchModel as error:
         raise ModelNotFound(f"{error}. {how_to_bring(parts, repo_id)}", param="name") from None
-    return Refs(id=repo_id, refs=refs, commits=commits)
+    return Refs(id=repo_id, refs=held.refs, commits=held.newest_first())

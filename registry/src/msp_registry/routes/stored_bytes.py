@@ -7,22 +7,25 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from msp_common.errors import Conflict, InternalError
+from msp_registry.metrics import Metrics
 from msp_registry.routes.byte_ranges import Span
 from msp_registry.routes.context import Parts
 from msp_registry.stores.store import NoSuchObject
+from msp_registry.upkeep.quarantine import fault_in
 
 
 class StoredBytes(StreamingResponse):
-    """A stream out of the store, which is closed however the answer ends."""
+    """A stream out of the store: what is sent counts as served, and it is closed however the answer ends."""
 
     def __init__(
         self,
+        metrics: Metrics,
         data: AsyncGenerator[bytes, None],
         status_code: int,
         headers: Mapping[str, str],
         media_type: str = "application/octet-stream",
     ) -> None:
-        super().__init__(data, status_code, headers, media_type=media_type)
+        super().__init__(_counted(metrics, data), status_code, headers, media_type=media_type)
         self._data = data
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,7 +39,7 @@ class StoredBytes(StreamingResponse):
 
 async def refuse_quarantined(parts: Parts, repo_id: str, commit: str, path: str) -> None:
     """Raises Conflict for a file that is no longer what its manifest says, with the remedy."""
-    reason = (await parts.quarantine.of(repo_id, commit)).get(path)
+    reason = fault_in(await parts.quarantine.of(repo_id, commit), path)
     if reason is not None:
         raise Conflict(
             f"{path} of {repo_id}@{commit} is damaged in the store and is not served: {reason}. Repair it "
@@ -49,7 +52,7 @@ async def refuse_quarantined(parts: Parts, repo_id: str, commit: str, path: str)
 async def open_stored(parts: Parts, key: str, span: Span) -> AsyncGenerator[bytes, None]:
     """The stream, its first piece read already: a missing object is then an error, not a broken body.
 
-    What is sent counts as served. Raises InternalError and StoreError.
+    Raises InternalError and StoreError.
     """
     data = parts.store.get(key, span.first, span.length)
     try:
@@ -59,14 +62,18 @@ async def open_stored(parts: Parts, key: str, span: Span) -> AsyncGenerator[byte
     if not first and span.length:
         raise InternalError(f"{key} is shorter in the store than its manifest says; bring the model again.")
 
-    async def counted() -> AsyncGenerator[bytes, None]:
+    async def whole() -> AsyncGenerator[bytes, None]:
         try:
-            parts.metrics.served_bytes.inc(len(first))
             yield first
             async for chunk in data:
-                parts.metrics.served_bytes.inc(len(chunk))
                 yield chunk
         finally:
             await data.aclose()
 
-    return counted()
+    return whole()
+
+
+async def _counted(metrics: Metrics, data: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async for chunk in data:
+        metrics.served_bytes.inc(len(chunk))
+        yield chunk

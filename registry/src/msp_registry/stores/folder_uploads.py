@@ -177,10 +177,10 @@ def _no_such(key: str, upload_id: str) -> NoSuchUpload:
 def _read(folder: Path) -> _Upload | None:
     """None for what is no whole upload: also one that a kill left renamed but not yet cleared away."""
     try:
-        told = json.loads((folder / "upload.json").read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+        upload = _Upload(**json.loads((folder / "upload.json").read_bytes()))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
-    return _Upload(**told) if (folder / "data").exists() else None
+    return upload if (folder / "data").exists() else None
 
 
 def _whole_parts(folder: Path, upload: _Upload, upload_id: str) -> list[Part]:

@@ -48,7 +48,13 @@ def http_pool(connections: int = 4, *, read_s: float = 60) -> urllib3.PoolManage
         socket_options=_socket_options(),
         cert_reqs="CERT_REQUIRED",
         ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
-        retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+        # Retry-After is not waited for: MinIO asks for a minute while it starts, and a thread would sleep it.
+        retries=urllib3.Retry(
+            total=3,
+            backoff_factor=0.2,
+            status_forcelist=[500, 502, 503, 504],
+            respect_retry_after_header=False,
+        ),
     )
 
 

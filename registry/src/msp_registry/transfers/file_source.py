@@ -1,6 +1,5 @@
 """What brings a file's bytes: a function that reads a piece of it, and how its answer is collected."""
 
-import asyncio
 import io
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -38,22 +37,20 @@ class FrontToBack:
         self._stream = stream
         self._moved = moved
         self._rest = memoryview(b"")
-        self._turns = asyncio.Lock()
 
     async def take(self, offset: int, length: int) -> bytes:
-        """The next piece. Calls that come at once are served in their order, which must be the file's."""
-        async with self._turns:
-            data = _Buffer(length)
-            while data.size < length:
-                if not self._rest:
-                    chunk = await anext(self._stream, None)
-                    if chunk is None:
-                        break
-                    self._rest = memoryview(chunk)
-                    self._moved(len(chunk))
-                    continue
-                self._rest = self._rest[data.add(self._rest[: length - data.size]) :]
-            return data.checked(self._file, offset, length)
+        """The next piece, which must begin where the last one ended."""
+        data = _Buffer(length)
+        while data.size < length:
+            if not self._rest:
+                chunk = await anext(self._stream, None)
+                if chunk is None:
+                    break
+                self._rest = memoryview(chunk)
+                self._moved(len(chunk))
+                continue
+            self._rest = self._rest[data.add(self._rest[: length - data.size]) :]
+        return data.checked(self._file, offset, length)
 
     async def end(self) -> None:
         """Raises WrongBytes unless the stream ends here."""

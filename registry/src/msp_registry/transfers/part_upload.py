@@ -14,10 +14,10 @@ from msp_registry.transfers.file_source import FrontToBack, ReadFile, read_piece
 from msp_registry.transfers.hashing import Digest, check_digest, digest_of
 from msp_registry.transfers.ordered_hash import OrderedHash
 from msp_registry.transfers.task_groups import together
+from msp_registry.transfers.told import Told
 from msp_registry.transfers.upload_record import UploadRecord, forget_upload, read_record, write_record
 from msp_registry.transfers.window import ByteWindow
 
-Moved = Callable[[int], None]
 Fetch = Callable[[int, int], Awaitable[bytes]]
 """Offset and length → this piece of the file."""
 
@@ -87,28 +87,28 @@ class PartUpload:
         self._reads = reads
         self._part_bytes_of = part_bytes_of
 
-    async def in_parts(self, target: Target, read: ReadFile, moved: Moved) -> Digest:
+    async def in_parts(self, target: Target, read: ReadFile, told: Told) -> Digest:
         """By ranged reads, of the missing parts only. Raises RangesIgnored, WrongBytes and StoreError."""
         upload = await self._resumed(target) or await self._begun(target)
-        moved(sum(part.size_bytes for part in upload.parts.values()))
+        told.resumed(sum(part.size_bytes for part in upload.parts.values()))
         # Hashes cannot be saved: only a run that sees every byte can hash them on their way.
         hashed = None if upload.parts else OrderedHash(target.file.size_bytes)
 
         async def fetch(offset: int, length: int) -> bytes:
             async with self._reads:
-                return await read_piece(read, target.file, offset, length, moved)
+                return await read_piece(read, target.file, offset, length, told.moved)
 
         await self._store_parts(target, upload, fetch, hashed)
         return await self._finished(target, upload, hashed)
 
-    async def front_to_back(self, target: Target, read: ReadFile, moved: Moved) -> Digest:
+    async def front_to_back(self, target: Target, read: ReadFile, told: Told) -> Digest:
         """By one read of the whole file, always from its beginning. Raises WrongBytes and StoreError."""
         await forget_upload(self._store, target.key, target.record_key)
         upload = await self._begun(target)
         hashed = OrderedHash(target.file.size_bytes)
         async with aclosing(read(target.file, 0, target.file.size_bytes)) as stream:
-            whole = FrontToBack(target.file, stream, moved)
-            await self._store_parts(target, upload, whole.take, hashed)
+            whole = FrontToBack(target.file, stream, told.moved)
+            await self._store_parts(target, upload, whole.take, hashed, in_turn=True)
             await whole.end()
         return await self._finished(target, upload, hashed)
 
@@ -138,15 +138,24 @@ class PartUpload:
         return _Upload(record)
 
     async def _store_parts(
-        self, target: Target, upload: _Upload, fetch: Fetch, hashed: OrderedHash | None
+        self,
+        target: Target,
+        upload: _Upload,
+        fetch: Fetch,
+        hashed: OrderedHash | None,
+        *,
+        in_turn: bool = False,
     ) -> None:
+        """`in_turn`: `fetch` is called for one part at a time, in their order."""
         record = upload.record
 
-        async def bring(number: int, admitted: asyncio.Event) -> None:
+        async def bring(number: int, next_may_follow: asyncio.Event) -> None:
             offset, length = record.extent(number)
             async with self._window.share(length):
-                admitted.set()
+                if not in_turn:
+                    next_may_follow.set()
                 data = await fetch(offset, length)
+                next_may_follow.set()
                 async with together() as both:
                     both.create_task(keep(number, data))
                     if hashed is not None:
@@ -159,10 +168,11 @@ class PartUpload:
             for number in range(1, record.count + 1):
                 if number in upload.parts:
                     continue
-                admitted = asyncio.Event()
-                group.create_task(bring(number, admitted))
-                # Only one part of a file waits for its share, so that files take turns.
-                await admitted.wait()
+                next_may_follow = asyncio.Event()
+                group.create_task(bring(number, next_may_follow))
+                # Only one part of a file waits for its share, so that files take turns. A part of a stream
+                # takes none before the one ahead of it is read: a slow sender would keep all of them.
+                await next_may_follow.wait()
 
     async def _finished(self, target: Target, upload: _Upload, hashed: OrderedHash | None) -> Digest:
         """Completes the upload; wrong bytes leave nothing under the key."""
@@ -195,7 +205,8 @@ class PartUpload:
         return True
 
     async def _read_back(self, target: Target) -> Digest:
-        digest = await digest_of(self._store.get(target.key), target.file.size_bytes)
+        async with aclosing(self._store.get(target.key)) as chunks:
+            digest = await digest_of(chunks, target.file.size_bytes)
         try:
             target.check(digest)
         except WrongBytes:

@@ -7,7 +7,7 @@ file stay in the store, with a record of where to go on.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import aclosing, nullcontext
 
 from msp_common.contracts.models import ManifestFile
 from msp_registry.failures import WrongBytes
@@ -18,6 +18,7 @@ from msp_registry.transfers.file_source import RangesIgnored, ReadFile, read_pie
 from msp_registry.transfers.hashing import Digest, FileHasher
 from msp_registry.transfers.part_upload import PartUpload, Target
 from msp_registry.transfers.task_groups import together
+from msp_registry.transfers.told import Told
 from msp_registry.transfers.upload_record import forget_upload
 from msp_registry.transfers.window import ByteWindow
 
@@ -72,7 +73,7 @@ class Transfer:
         async def one_after_another() -> None:
             for file in remaining:
                 target = Target(repo_id, commit, file)
-                told = _Told(progress, file.path)
+                told = Told(progress, file.path)
                 digest = None if replace else await self._already_stored(target, told)
                 if digest is None:
                     digest = await self._attempted(target, read, told, sequential, attempts)
@@ -90,15 +91,16 @@ class Transfer:
                 group.create_task(one_after_another())
         return [entries[file.path] for file in files]
 
-    async def _already_stored(self, target: Target, told: "_Told") -> Digest | None:
+    async def _already_stored(self, target: Target, told: Told) -> Digest | None:
         """The hashes of an object that an earlier run has left; one with other bytes is removed."""
         size = target.file.size_bytes
         try:
             if (await self._store.stat(target.key)).size_bytes == size and target.hash_known:
                 hasher = FileHasher(size)
-                async for chunk in self._store.get(target.key):
-                    await hasher.update(chunk)
-                    told.moved(len(chunk))
+                async with aclosing(self._store.get(target.key)) as chunks:
+                    async for chunk in chunks:
+                        await hasher.update(chunk)
+                        told.moved(len(chunk))
                 target.check(hasher.digest())
                 if size > self._part_bytes_of(size):
                     await forget_upload(self._store, target.key, target.record_key)
@@ -112,7 +114,7 @@ class Transfer:
         return None
 
     async def _attempted(
-        self, target: Target, read: ReadFile, told: "_Told", sequential: bool, attempts: int
+        self, target: Target, read: ReadFile, told: Told, sequential: bool, attempts: int
     ) -> Digest:
         for _ in range(attempts - 1):
             try:
@@ -122,23 +124,23 @@ class Transfer:
                 told.take_back()
         return await self._brought(target, read, told, sequential)
 
-    async def _brought(self, target: Target, read: ReadFile, told: "_Told", sequential: bool) -> Digest:
+    async def _brought(self, target: Target, read: ReadFile, told: Told, sequential: bool) -> Digest:
         size = target.file.size_bytes
         if size <= self._part_bytes_of(size):
             return await self._small(target, read, told, sequential)
         if not sequential:
             try:
-                return await self._uploads.in_parts(target, read, told.moved)
+                return await self._uploads.in_parts(target, read, told)
             except NoSuchUpload:
                 log.warning("the store has lost the upload of %s; it begins anew", target.key)
                 told.take_back()
-                return await self._uploads.in_parts(target, read, told.moved)
+                return await self._uploads.in_parts(target, read, told)
             except RangesIgnored:
                 log.warning("%s is given only as a whole; it is read from front to back", target.key)
                 told.take_back()
-        return await self._uploads.front_to_back(target, read, told.moved)
+        return await self._uploads.front_to_back(target, read, told)
 
-    async def _small(self, target: Target, read: ReadFile, told: "_Told", sequential: bool) -> Digest:
+    async def _small(self, target: Target, read: ReadFile, told: Told, sequential: bool) -> Digest:
         """Read whole, then stored at once, so that wrong bytes never get as far as the store."""
         size = target.file.size_bytes
         async with self._window.share(size):
@@ -150,19 +152,3 @@ class Transfer:
             target.check(hasher.digest())
             await self._store.put(target.key, data)
         return hasher.digest()
-
-
-class _Told:
-    """What the progress has heard of one file, so that it can be taken back."""
-
-    def __init__(self, progress: Progress, path: str) -> None:
-        self._progress = progress
-        self._path = path
-        self._bytes = 0
-
-    def moved(self, n_bytes: int) -> None:
-        self._bytes += n_bytes
-        self._progress.moved(self._path, n_bytes)
-
-    def take_back(self) -> None:
-        self.moved(-self._bytes)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from msp_common.contracts.models import GcItem, GcReport, GcRequest
-from msp_registry.catalogue import Catalogue, NoSuchModel
+from msp_registry.catalogue import Catalogue, NoSuchModel, StillNamed
 from msp_registry.jobs.jobs import Jobs, RepoBusy
 from msp_registry.layout import file_key
 from msp_registry.stores.store import ObjectStore
@@ -98,8 +98,10 @@ class Collector:
                     await self._abort(remains, item.name)
                 else:
                     try:
-                        await self._catalogue.delete(remains.repo_id, remains.commit)
-                    except NoSuchModel:
+                        await self._catalogue.delete(
+                            remains.repo_id, remains.commit, unless_named=item.kind == "unreferenced"
+                        )
+                    except (NoSuchModel, StillNamed):
                         continue
                     self._quarantine.forget(remains.repo_id, remains.commit)
                 log.info("collected %s %s, %d bytes", item.kind, item.name, item.freed_bytes)

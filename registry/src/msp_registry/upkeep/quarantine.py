@@ -10,6 +10,9 @@ from msp_common.snapshots import OWN_FOLDER, canonical_json
 from msp_registry.layout import locate, quarantine_key
 from msp_registry.stores.store import NoSuchObject, ObjectStore, read_small
 
+UNREADABLE = f"{OWN_FOLDER}/quarantine.json"
+"""Stands for all files of a snapshot whose record cannot be read: any of them may be in it."""
+
 _MAX_BYTES = 16 << 20
 
 log = logging.getLogger(__name__)
@@ -90,4 +93,9 @@ class Quarantine:
             return {}
         except ValidationError as error:
             log.error("%s cannot be read: %s; verify the model", key, error.errors()[0]["msg"])
-            return {f"{OWN_FOLDER}/quarantine.json": "cannot be read; verify the model"}
+            return {UNREADABLE: "the list of its bad files cannot be read"}
+
+
+def fault_in(bad: Mapping[str, str], path: str) -> str | None:
+    """Why a file is not to be served, by what `Quarantine.of` gives; None when it may be."""
+    return bad.get(path) or bad.get(UNREADABLE)

@@ -131,7 +131,10 @@ class Scrubber:
         except NoSuchModel:
             state.begun, state.checked = None, []
             return
-        except DamagedManifest as error:
+        except StoreError as error:
+            if not isinstance(error, DamagedManifest):
+                # Where the store itself answers, only this manifest is bad; the others have their turn.
+                await self._store.check()
             log.error("%s", error)
             await self._quarantine.put(repo_id, commit, {f"{OWN_FOLDER}/manifest.json": str(error)})
             await self._finish(state, name)
@@ -223,6 +226,9 @@ class _Untold:
         """Nobody is told."""
 
     def moved(self, path: str, n_bytes: int) -> None:
+        """Nobody is told."""
+
+    def resumed(self, path: str, n_bytes: int) -> None:
         """Nobody is told."""
 
     def file_done(self, path: str) -> None:

@@ -11,7 +11,7 @@ from msp_common.model_ids import InvalidModelId
 from msp_registry.catalogue import Found, NoSuchModel
 from msp_registry.facade.answers import MAIN
 from msp_registry.facade.errors import RepoNotFound, RevisionNotFound, header_text
-from msp_registry.layout import BadRevision, check_revision, is_commit, repo_id_of
+from msp_registry.layout import BadRevision, check_revision, repo_id_of
 from msp_registry.routes.context import Parts, PartsDep, how_to_bring
 
 
@@ -54,10 +54,10 @@ async def snapshot_of(parts: PartsDep, call: NamedDep) -> Snapshot:
     Clients ask for `main` when nobody named a revision. Where a model has none, its default revision is
     given, with a warning that newer clients show.
     """
-    if call.revision is not None and is_commit(call.revision):
+    if call.revision is not None:
         try:
-            # Most calls are of this kind, and need not read the model's refs.
-            return _snapshot(await parts.catalogue.manifest(call.repo_id, call.revision))
+            # Clients make some twenty calls for one model: they must not list it each time.
+            return _snapshot(await parts.catalogue.named(call.repo_id, call.revision))
         except NoSuchModel:
             pass
     found = await found_by(parts, call)

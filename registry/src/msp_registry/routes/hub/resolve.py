@@ -14,6 +14,7 @@ from msp_registry.routes.context import Parts, PartsDep
 from msp_registry.routes.hub.lookup import NamedDep, Snapshot, SnapshotDep
 from msp_registry.routes.hub.route import HubRoute
 from msp_registry.routes.stored_bytes import StoredBytes, open_stored
+from msp_registry.upkeep.quarantine import fault_in
 
 router = APIRouter(tags=["hub"], route_class=HubRoute)
 
@@ -46,7 +47,7 @@ async def resolve(
         headers["Content-Range"] = span.content_range(file.size_bytes)
     key = file_key(manifest.repo_id, manifest.commit, file.path)
     data = await open_stored(parts, key, span or Span(0, file.size_bytes))
-    return StoredBytes(data, 206 if span else 200, headers)
+    return StoredBytes(parts.metrics, data, 206 if span else 200, headers)
 
 
 def _file(snapshot: Snapshot, path: str) -> ManifestFile:
@@ -62,11 +63,11 @@ def _file(snapshot: Snapshot, path: str) -> ManifestFile:
 async def _refuse_bad(parts: Parts, snapshot: Snapshot, file: ManifestFile) -> None:
     """Raises FileQuarantined for bytes that are known to be wrong."""
     repo_id, commit = snapshot.manifest.repo_id, snapshot.manifest.commit
-    bad = await parts.quarantine.of(repo_id, commit)
-    if file.path in bad:
+    reason = fault_in(await parts.quarantine.of(repo_id, commit), file.path)
+    if reason is not None:
         raise FileQuarantined(
             f"{file.path} of {repo_id}@{commit} is damaged in this registry's store and not served: "
-            f"{bad[file.path]}. An operator repairs it with POST /models/{repo_id}/verify, or by bringing "
+            f"{reason}. An operator repairs it with POST /models/{repo_id}/verify, or by bringing "
             "the model again.",
             commit=commit,
         )
