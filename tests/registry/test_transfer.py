@@ -1,124 +1,18 @@
-"""Files into a store: in parts, in any order, within the window, resumed, and never wrong ones."""
+"""Files into a store: in parts, in any order, within the window, and never wrong ones."""
 
 import asyncio
 import hashlib
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
 
-from msp_common.contracts.models import ManifestFile
-from msp_registry.failures import HubUnreachable, WrongBytes
-from msp_registry.hub.selection import RemoteFile
-from msp_registry.layout import file_key, upload_key
+from msp_registry.failures import WrongBytes
+from msp_registry.layout import file_key
 from msp_registry.stores.store import Part, StoreUnavailable
 from msp_registry.transfers.file_source import RangesIgnored
-from msp_registry.transfers.transfer import Transfer
-from support.registry_memory_store import MemoryStore
 from support.registry_progress import ToldProgress
-
-REPO, COMMIT = "org/tiny", "c0ffee" * 6 + "abcd"
-PART = 1000
-
-
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-def remote(path: str, data: bytes, *, lfs: bool = True) -> RemoteFile:
-    if lfs:
-        return RemoteFile(path, len(data), git_sha1=None, sha256=hashlib.sha256(data).hexdigest())
-    header = b"blob %d\0" % len(data)
-    return RemoteFile(path, len(data), git_sha1=hashlib.sha1(header + data).hexdigest(), sha256=None)
-
-
-class Source:
-    """Files to read, with a memory; `before` runs ahead of each piece, `alter` changes its bytes."""
-
-    def __init__(self, **files: bytes) -> None:
-        self.files = files
-        self.asked: list[tuple[str, int, int]] = []
-        self.at_once = self.most_at_once = 0
-        self.before: Callable[[str, int], Awaitable[None]] | None = None
-        self.alter: Callable[[str, int, bytes], bytes] = lambda path, offset, data: data
-
-    def remote(self) -> list[RemoteFile]:
-        return [remote(path, data) for path, data in self.files.items()]
-
-    async def read(self, file: RemoteFile, offset: int, length: int) -> AsyncGenerator[bytes, None]:
-        self.asked.append((file.path, offset, length))
-        self.at_once += 1
-        self.most_at_once = max(self.at_once, self.most_at_once)
-        try:
-            if self.before is not None:
-                await self.before(file.path, offset)
-            data = self.alter(file.path, offset, self.files[file.path][offset : offset + length])
-            for start in range(0, len(data), 300):
-                await asyncio.sleep(0)
-                yield data[start : start + 300]
-        finally:
-            self.at_once -= 1
-
-    def offsets(self, path: str) -> list[int]:
-        return sorted(offset for asked, offset, _ in self.asked if asked == path)
-
-
-class NotingStore(MemoryStore):
-    """Tells when a part is stored."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.part_stored = asyncio.Semaphore(0)
-
-    async def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> Part:
-        part = await super().put_part(key, upload_id, number, data)
-        self.part_stored.release()
-        return part
-
-
-class Transferring:
-    """A transfer of a source into a store in memory, with tiny parts."""
-
-    def __init__(self, source: Source, store: NotingStore | None = None, **limits: int) -> None:
-        self.source = source
-        self.store = store or NotingStore()
-        self.progress = ToldProgress()
-        limits.setdefault("window_bytes", 8 * PART)
-        self.transfer = Transfer(self.store, part_bytes_of=lambda size: PART, **limits)
-
-    async def run(
-        self, *, sequential: bool = False, replace: bool = False, attempts: int = 1
-    ) -> list[ManifestFile]:
-        files = self.source.remote()
-        self.progress = ToldProgress()
-        self.progress.expect([(file.path, file.size_bytes) for file in files])
-        return await self.transfer.store_all(
-            REPO,
-            COMMIT,
-            files,
-            self.source.read,
-            self.progress,
-            sequential=sequential,
-            replace=replace,
-            attempts=attempts,
-        )
-
-    def stored(self, path: str) -> bytes | None:
-        return self.store.objects.get(file_key(REPO, COMMIT, path))
-
-    def assert_whole(self) -> None:
-        for path, data in self.source.files.items():
-            assert self.stored(path) == data
-        assert self.store.pending == {}
-        assert [key for key in self.store.objects if "/uploads/" in key] == []
-        assert self.progress.bytes_done == sum(map(len, self.source.files.values()))
-        assert sorted(self.progress.done) == sorted(self.source.files)
-
-    def assert_nothing_of(self, path: str) -> None:
-        assert self.stored(path) is None
-        assert self.store.pending == {}
-        assert upload_key(REPO, COMMIT, path) not in self.store.objects
+from support.registry_transferring import COMMIT, PART, REPO, NotingStore, Source, Transferring, noise
 
 
 @pytest.mark.parametrize("sequential", [False, True])
@@ -234,134 +128,6 @@ async def test_a_part_larger_than_the_window_still_comes() -> None:
     run.assert_whole()
 
 
-async def broken_off(run: Transferring, at: int) -> None:
-    """A first run that brings the parts of `a` before `at`, and then fails."""
-
-    async def before(path: str, offset: int) -> None:
-        if path == "a" and offset == at:
-            for _ in range(at // PART):
-                await run.store.part_stored.acquire()
-            raise HubUnreachable("the line is cut")
-        if path == "a" and offset > at:
-            await asyncio.Event().wait()
-
-    run.source.before = before
-    with pytest.raises(HubUnreachable, match="the line is cut"):
-        await run.run()
-    run.source.before = None
-    run.source.asked.clear()
-
-
-async def test_after_a_break_only_the_missing_parts_are_read() -> None:
-    run = Transferring(Source(a=noise(10 * PART + 5), b=noise(10, 2)))
-    await broken_off(run, 6 * PART)
-    assert run.stored("a") is None
-    again = Transferring(run.source, run.store)
-    await again.run()
-    again.assert_whole()
-    assert run.source.offsets("a") == [PART * n for n in (6, 7, 8, 9, 10)]
-    assert again.progress.resumed_bytes["a"] == 6 * PART
-
-
-async def test_a_resumed_file_is_read_back_since_stored_parts_may_have_rotted() -> None:
-    run = Transferring(Source(a=noise(10 * PART)))
-    await broken_off(run, 6 * PART)
-    (upload,) = run.store.pending.values()
-    upload.parts[2] = bytes(PART)
-    with pytest.raises(WrongBytes, match="sha256 is"):
-        await run.run()
-    run.assert_nothing_of("a")
-    await run.run()
-    run.assert_whole()
-
-
-async def test_a_resumed_file_with_a_rotten_part_comes_from_zero_in_a_second_attempt() -> None:
-    run = Transferring(Source(a=noise(10 * PART)))
-    await broken_off(run, 6 * PART)
-    (upload,) = run.store.pending.values()
-    upload.parts[2] = bytes(PART)
-    await run.run(attempts=2)
-    run.assert_whole()
-    assert run.progress.moved_bytes["a"] == 10 * PART
-
-
-async def test_an_upload_that_the_store_no_longer_knows_begins_anew() -> None:
-    run = Transferring(Source(a=noise(10 * PART)))
-    await broken_off(run, 6 * PART)
-    run.store.pending.clear()
-    await run.run()
-    run.assert_whole()
-    assert len(run.source.offsets("a")) == 10
-
-
-async def test_an_upload_that_is_aborted_meanwhile_begins_anew() -> None:
-    source = Source(a=noise(10 * PART))
-    run = Transferring(source)
-
-    async def before(path: str, offset: int) -> None:
-        if offset == 4 * PART:
-            run.store.pending.clear()
-            source.before = None
-
-    source.before = before
-    await run.run()
-    run.assert_whole()
-    assert run.progress.moved_bytes["a"] == 10 * PART
-
-
-async def test_the_record_of_another_size_is_not_used_and_its_upload_is_aborted() -> None:
-    run = Transferring(Source(a=noise(10 * PART)))
-    await broken_off(run, 6 * PART)
-    run.source.files["a"] = noise(12 * PART, 7)
-    await run.run()
-    run.assert_whole()
-    assert len(run.source.offsets("a")) == 12
-
-
-async def test_a_damaged_record_begins_anew() -> None:
-    run = Transferring(Source(a=noise(10 * PART)))
-    await broken_off(run, 6 * PART)
-    run.store.objects[upload_key(REPO, COMMIT, "a")] = b"{"
-    run.store.pending.clear()
-    await run.run()
-    run.assert_whole()
-
-
-async def test_what_is_stored_whole_is_hashed_and_not_read() -> None:
-    run = Transferring(Source(a=noise(10 * PART), b=noise(10, 2)))
-    first = await run.run()
-    run.source.asked.clear()
-    assert await run.run() == first
-    assert run.source.asked == []
-    run.assert_whole()
-    assert run.progress.moved_bytes["a"] == 10 * PART
-
-
-@pytest.mark.parametrize("size", [10, 10 * PART])
-async def test_an_object_with_other_bytes_is_replaced(size: int) -> None:
-    run = Transferring(Source(a=noise(size)))
-    run.store.objects[file_key(REPO, COMMIT, "a")] = bytes(size)
-    await run.run()
-    run.assert_whole()
-    assert run.progress.moved_bytes["a"] == size
-
-
-async def test_a_bad_file_that_is_replaced_stays_until_the_right_one_is_whole() -> None:
-    run = Transferring(Source(a=noise(10 * PART)))
-    key = file_key(REPO, COMMIT, "a")
-    run.store.objects[key] = bytes(10 * PART)
-    seen = []
-
-    async def before(path: str, offset: int) -> None:
-        seen.append(key in run.store.objects)
-
-    run.source.before = before
-    await run.run(replace=True)
-    run.assert_whole()
-    assert all(seen)
-    assert run.store.deletes.count(key) == 0
-
-
 @pytest.mark.parametrize("sequential", [False, True])
 @pytest.mark.parametrize("size", [10, PART, 10 * PART])
 async def test_wrong_bytes_leave_nothing_under_the_key(size: int, sequential: bool) -> None:
@@ -443,23 +209,6 @@ async def test_a_slow_stream_holds_no_more_of_the_window_than_it_has_read(sequen
     go_on.set()
     await streaming
     run.assert_whole()
-
-
-async def test_a_sequence_goes_on_after_the_files_that_are_whole() -> None:
-    run = Transferring(Source(a=noise(3 * PART), b=noise(10 * PART, 2)))
-
-    async def before(path: str, offset: int) -> None:
-        if path == "b":
-            raise HubUnreachable("the line is cut")
-
-    run.source.before = before
-    with pytest.raises(HubUnreachable):
-        await run.run(sequential=True)
-    run.source.before = None
-    run.source.asked.clear()
-    await run.run(sequential=True)
-    run.assert_whole()
-    assert run.source.asked == [("b", 0, 10 * PART)]
 
 
 async def test_a_store_that_goes_away_ends_the_transfer_with_its_own_error() -> None:

@@ -9,13 +9,13 @@ from typing import Any
 from msp_common.contracts.gpus import Gpu, GpuReport
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Capabilities, LeaseGranted, ServedModel, WorkerLease, WorkerLoad
-from msp_model_service.cache import Lock, Stopped
 from msp_model_service.engines.lifecycle import Engine, EngineLoadFailed, OnPhase
 from msp_model_service.gpus import GpuMonitor
 from msp_model_service.lease import LeaseRefused
 from msp_model_service.metrics import WorkerMetrics
 from msp_model_service.settings import Identity
-from msp_model_service.weights import OnProgress, Snapshot
+from msp_model_service.weights.cache import Lock, Stopped
+from msp_model_service.weights.weights import OnProgress, Snapshot, Weights
 from msp_model_service.worker import Parts, Plan, Worker
 
 COMMIT = "c" * 40
@@ -72,6 +72,7 @@ class GatedEngine:
         self.broken: str | None = None
         self.folder: Path | None = None
         self.unloads = 0
+        self.note: str | None = None
 
     def open_all(self) -> "GatedEngine":
         for gate in self.gates.values():
@@ -90,7 +91,7 @@ class GatedEngine:
         self.unloads += 1
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(context_length=512, dimensions=4)
+        return Capabilities(context_length=512, dimensions=4, engine_note=self.note)
 
     def load_now(self) -> WorkerLoad:
         return WorkerLoad(in_flight=1, queued=2, slots=3)
@@ -159,13 +160,13 @@ class Workbench:
         folder: Path,
         *,
         engine: Engine | None = None,
-        weights: ScriptedWeights | None = None,
+        weights: Weights | None = None,
         gpus: GpuReport | None = None,
         plan: Plan = plan(),  # noqa: B008  (frozen)
     ) -> None:
         self.gated = GatedEngine().open_all()
         self.engine: Engine = engine or self.gated
-        self.weights = weights or ScriptedWeights(folder)
+        self.weights: Weights = weights or ScriptedWeights(folder)
         self.office = RecordingOffice()
         self.monitor = GpuMonitor(FixedGpus(gpus), read_every_s=0.05)
         self.metrics = WorkerMetrics()

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from msp_model_service.auto_download import Bringer
-from msp_model_service.cache import VerifyMode
-from msp_model_service.cache_room import CacheRoom
-from msp_model_service.checking import Checker
-from msp_model_service.fetching import RANGE_BYTES
-from msp_model_service.model_source import RegistrySource
-from msp_model_service.weights import CachedWeights, Snapshot
+from msp_model_service.weights.auto_download import Bringer
+from msp_model_service.weights.cache import VerifyMode
+from msp_model_service.weights.cache_room import CacheRoom
+from msp_model_service.weights.checking import Checker
+from msp_model_service.weights.fetching import RANGE_BYTES
+from msp_model_service.weights.model_source import RegistrySource
+from msp_model_service.weights.weights import CachedWeights, Snapshot
 from support.servers import run_server
 from support.worker_registries import COMMIT, FakeModelRegistry
 

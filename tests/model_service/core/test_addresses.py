@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from msp_model_service.fetch_errors import NotYet
-from msp_model_service.fetching import PARALLEL
+from msp_model_service.weights.fetch_errors import NotYet
+from msp_model_service.weights.fetching import PARALLEL
 from support.worker_host import FILES, Host, running_host
 from support.worker_registries import COMMIT
 

@@ -9,10 +9,10 @@ import pytest
 from pydantic import SecretStr
 
 from msp_common.contracts.jobs import JobState
-from msp_model_service.auto_download import AutoDownload, sentence
-from msp_model_service.cache import Stopped
-from msp_model_service.fetch_errors import NotYet
-from msp_model_service.registry_jobs import RegistryJobs
+from msp_model_service.weights.auto_download import AutoDownload, sentence
+from msp_model_service.weights.cache import Stopped
+from msp_model_service.weights.fetch_errors import NotYet
+from msp_model_service.weights.registry_jobs import RegistryJobs
 from support.servers import free_port
 from support.worker_host import FILES, Host, running_host
 from support.worker_jobs import FakeDownloads, failed, job

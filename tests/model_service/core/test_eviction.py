@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from msp_model_service.cache import SnapshotFolder
-from msp_model_service.cache_room import taken_bytes
-from msp_model_service.eviction import Held, Room, to_evict
-from msp_model_service.fetch_errors import NotYet
+from msp_model_service.weights.cache import SnapshotFolder
+from msp_model_service.weights.cache_room import taken_bytes
+from msp_model_service.weights.eviction import Held, Room, to_evict
+from msp_model_service.weights.fetch_errors import NotYet
 from support.worker_host import FILES, Host, running_host
 from support.worker_registries import FakeModelRegistry
 
@@ -68,7 +68,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 def other(host: Host, name: str, last_used: float, *, complete: bool = True) -> SnapshotFolder:
     """Another model's snapshot of about 100 kB in the cache."""
-    registry = FakeModelRegistry({"weights": os.urandom(100_000)}, f"org/{name}")
+    registry = FakeModelRegistry({"weights": os.urandom(100_000)}, name)
     folder = SnapshotFolder(host.cache, registry.model_id, registry.commit)
     if complete:
         folder.path.mkdir(parents=True)
@@ -86,7 +86,7 @@ def other(host: Host, name: str, last_used: float, *, complete: bool = True) -> 
 def test_a_disk_without_room_loses_the_longest_unused_and_says_so(
     host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
-    newer, old = other(host, "newer", 2000), other(host, "old", 1000)
+    newer, old = other(host, "org/newer", 2000), other(host, "org/old", 1000)
     host.free_bytes = 250_000
     host.fetch()
     assert host.held() == FILES
@@ -96,7 +96,7 @@ def test_a_disk_without_room_loses_the_longest_unused_and_says_so(
 
 
 def test_the_limit_is_kept(host: Host) -> None:
-    folders = [other(host, f"model-{n}", 1000 + n) for n in range(3)]
+    folders = [other(host, f"org/model-{n}", 1000 + n) for n in range(3)]
     host.limit_bytes = 450_000
     host.fetch()
     assert [folder.path.exists() for folder in folders] == [False, False, True]
@@ -104,14 +104,21 @@ def test_the_limit_is_kept(host: Host) -> None:
 
 
 def test_a_part_of_another_model_counts_and_goes_too(host: Host) -> None:
-    part = other(host, "part", 1000, complete=False)
+    part = other(host, "org/part", 1000, complete=False)
     host.limit_bytes = 350_000
     host.fetch()
     assert not part.path.exists()
 
 
+def test_a_model_whose_id_has_one_part_counts_and_goes_too(host: Host) -> None:
+    bare = other(host, "bare", 1000)
+    host.limit_bytes = 350_000
+    host.fetch()
+    assert not bare.path.exists()
+
+
 def test_what_a_worker_uses_stays_and_both_numbers_are_said(host: Host) -> None:
-    used = other(host, "used", 1000)
+    used = other(host, "org/used", 1000)
     lock = used.in_use()
     lock.acquire(exclusive=False, stop=threading.Event(), on_wait=lambda: None)
     host.free_bytes = 250_000
@@ -126,7 +133,7 @@ def test_what_a_worker_uses_stays_and_both_numbers_are_said(host: Host) -> None:
 
 
 def test_a_limit_that_cannot_be_kept_is_named_with_both_numbers_and_nothing_is_deleted(host: Host) -> None:
-    idle = other(host, "idle", 1000)
+    idle = other(host, "org/idle", 1000)
     host.limit_bytes = 200_000
     with pytest.raises(NotYet, match=r"300024 bytes are still .* of the 200000 bytes of MODEL_CACHE_LIMIT_B"):
         host.fetch()

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from msp_model_service.cache import Stopped
-from msp_model_service.fetch_errors import NotYet, Refused
-from msp_model_service.fetching import PARALLEL, Span, in_order, rounds, spans_of
-from msp_model_service.model_source import RegistrySource
-from msp_model_service.partial_file import PartialFile
-from msp_model_service.weights import Snapshot
+from msp_model_service.weights.cache import Stopped
+from msp_model_service.weights.fetch_errors import NotYet, Refused
+from msp_model_service.weights.fetching import PARALLEL, Span, in_order, rounds, spans_of
+from msp_model_service.weights.model_source import RegistrySource
+from msp_model_service.weights.partial_file import PartialFile
+from msp_model_service.weights.weights import Snapshot
 from support.servers import run_server
 from support.worker_host import FILES, Host, running_host
 from support.worker_registries import FakeModelRegistry, manifest_file
@@ -227,10 +227,10 @@ def test_two_workers_on_one_cache_download_once(host: Host) -> None:
 WORKER = """
 import sys, threading
 from pathlib import Path
-from msp_model_service.cache_room import CacheRoom
-from msp_model_service.checking import Checker
-from msp_model_service.model_source import RegistrySource
-from msp_model_service.weights import CachedWeights
+from msp_model_service.weights.cache_room import CacheRoom
+from msp_model_service.weights.checking import Checker
+from msp_model_service.weights.model_source import RegistrySource
+from msp_model_service.weights.weights import CachedWeights
 url, cache, range_bytes = sys.argv[1:]
 weights = CachedWeights(
     RegistrySource(url), CacheRoom(Path(cache)), Checker("full"), range_bytes=int(range_bytes)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from msp_model_service.cache import (
+from msp_model_service.weights.cache import (
     SnapshotFolder,
     UnsafeManifest,
     VerifyMode,
     check_manifest,
     manifest_sha256,
 )
-from msp_model_service.checking import Checker
-from msp_model_service.fetch_errors import NotYet, Refused
+from msp_model_service.weights.checking import Checker
+from msp_model_service.weights.fetch_errors import NotYet, Refused
 from support.servers import free_port
 from support.worker_host import FILES, Host, running_host
 from support.worker_registries import COMMIT, FakeModelRegistry, manifest_file

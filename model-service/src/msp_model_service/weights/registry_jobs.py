@@ -8,7 +8,7 @@ from pydantic import SecretStr, ValidationError
 
 from msp_common.contracts.jobs import DownloadRequest, Job
 from msp_common.errors import ErrorEnvelope
-from msp_model_service.fetch_errors import SourceAway
+from msp_model_service.weights.fetch_errors import SourceAway
 
 _TIMEOUT_S = 10.0
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from msp_common.contracts.models import ManifestFile, ModelInfo
-from msp_model_service.auto_download import Bringer
-from msp_model_service.cache import (
+from msp_model_service.weights.auto_download import Bringer
+from msp_model_service.weights.cache import (
     PARTIAL,
     Lock,
     SnapshotFolder,
@@ -21,13 +21,13 @@ from msp_model_service.cache import (
     read_ref,
     write_ref,
 )
-from msp_model_service.cache_room import CacheRoom
-from msp_model_service.checking import Checker
-from msp_model_service.fetch_errors import NotHeld, NotYet, Refused, SourceAway
-from msp_model_service.fetching import RANGE_BYTES, rounds
-from msp_model_service.model_source import ModelSource
-from msp_model_service.partial_file import PartialFile
-from msp_model_service.range_download import RangeDownload, Wanted
+from msp_model_service.weights.cache_room import CacheRoom
+from msp_model_service.weights.checking import Checker
+from msp_model_service.weights.fetch_errors import NotHeld, NotYet, Refused, SourceAway
+from msp_model_service.weights.fetching import RANGE_BYTES, rounds
+from msp_model_service.weights.model_source import ModelSource
+from msp_model_service.weights.partial_file import PartialFile
+from msp_model_service.weights.range_download import RangeDownload, Wanted
 
 log = logging.getLogger(__name__)
 

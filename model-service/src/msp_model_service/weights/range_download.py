@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from msp_common.contracts.models import ManifestFile
-from msp_model_service.addresses import FileSource
-from msp_model_service.cache import Stopped
-from msp_model_service.connections import Body, BrokenOff
-from msp_model_service.fetch_errors import NotYet, Refused
-from msp_model_service.fetching import PARALLEL, Span, in_order
-from msp_model_service.partial_file import PartialFile
+from msp_model_service.weights.addresses import FileSource
+from msp_model_service.weights.cache import Stopped
+from msp_model_service.weights.connections import Body, BrokenOff
+from msp_model_service.weights.fetch_errors import NotYet, Refused
+from msp_model_service.weights.fetching import PARALLEL, Span, in_order
+from msp_model_service.weights.partial_file import PartialFile
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from msp_common.contracts.jobs import Job, JobState
-from msp_model_service.cache import Stopped
-from msp_model_service.fetch_errors import NotYet
-from msp_model_service.registry_jobs import AskRefused, DownloadJobs
+from msp_model_service.weights.cache import Stopped
+from msp_model_service.weights.fetch_errors import NotYet
+from msp_model_service.weights.registry_jobs import AskRefused, DownloadJobs
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Protocol
 from urllib.parse import quote
 
 from msp_common.contracts.models import FileUrl, ManifestFile, ModelInfo
-from msp_model_service.connections import Body, Connections, NotAllowed
-from msp_model_service.fetch_errors import NotYet
-from msp_model_service.fetching import Span
+from msp_model_service.weights.connections import Body, Connections, NotAllowed
+from msp_model_service.weights.fetch_errors import NotYet
+from msp_model_service.weights.fetching import Span
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from msp_model_service.cache import Stopped
-from msp_model_service.fetching import Span, spans_of
+from msp_model_service.weights.cache import Stopped
+from msp_model_service.weights.fetching import Span, spans_of
 
 NOTE_SUFFIX = ".ranges"
 _CHUNK_BYTES = 4 * 1024 * 1024

@@ -8,9 +8,9 @@ import httpx
 from pydantic import ValidationError
 
 from msp_common.contracts.models import ModelInfo
-from msp_model_service.addresses import Addresses, FileSource
-from msp_model_service.connections import Connections
-from msp_model_service.fetch_errors import NotHeld, Refused, SourceAway
+from msp_model_service.weights.addresses import Addresses, FileSource
+from msp_model_service.weights.connections import Connections
+from msp_model_service.weights.fetch_errors import NotHeld, Refused, SourceAway
 
 _TIMEOUT = httpx.Timeout(10, read=60)
 

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from msp_model_service.cache import COMMIT, SnapshotFolder
-from msp_model_service.eviction import Held, Room, to_evict
-from msp_model_service.fetch_errors import NotYet
+from msp_model_service.weights.cache import COMMIT, SnapshotFolder
+from msp_model_service.weights.eviction import Held, Room, to_evict
+from msp_model_service.weights.fetch_errors import NotYet
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +65,11 @@ class CacheRoom:
                     ) from error
 
     def _others(self, filling: SnapshotFolder) -> list[SnapshotFolder]:
+        # Ids have one or two parts.
+        found = [*self.cache_dir.glob("*/*"), *self.cache_dir.glob("*/*/*")]
         return [
-            SnapshotFolder(self.cache_dir, f"{path.parent.parent.name}/{path.parent.name}", path.name)
-            for path in sorted(self.cache_dir.glob("*/*/*"))
+            SnapshotFolder(self.cache_dir, path.parent.relative_to(self.cache_dir).as_posix(), path.name)
+            for path in sorted(found)
             if COMMIT.fullmatch(path.name)
             and path.is_dir()
             and not path.is_symlink()

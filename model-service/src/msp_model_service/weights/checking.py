@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from msp_common.contracts.models import Manifest, ManifestFile
-from msp_model_service.cache import SnapshotFolder, VerifyMode
+from msp_model_service.weights.cache import SnapshotFolder, VerifyMode
 
 
 class Checker:
