@@ -69,6 +69,8 @@ class Capabilities(Contract):
     dimensions: int | None = None
     """Length of an embedding."""
     engine: str | None = None
+    engine_note: str | None = None
+    """Why another engine serves the model than one would expect: the fast one cannot, for one."""
 
 
 class WorkerLoad(Contract):

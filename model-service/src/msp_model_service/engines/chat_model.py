@@ -2,8 +2,8 @@
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,15 @@ from transformers.utils.logging import disable_progress_bar
 from msp_common.contracts.model_type import ModelType
 from msp_common.errors import InvalidRequest
 from msp_model_service.chat.conversation import Conversation
+from msp_model_service.chat.overrides import WrongOverrides, overrides_of
+from msp_model_service.chat.reasoning import reasoning_of
 from msp_model_service.chat.template import REFUSALS, TemplateProfile, probe, template_messages
 from msp_model_service.chat.tool_formats import ToolFormat
 from msp_model_service.chat.vocabulary import TokenizerVocabulary
 from msp_model_service.engines import torch_device
 from msp_model_service.engines.chat import PreparedPrompt
 from msp_model_service.engines.lifecycle import EngineLoadFailed, EngineOptions, OnPhase
+from msp_model_service.engines.llguidance_grammar import LlForms, can_guide
 from msp_model_service.engines.sampling import SamplingDefaults
 
 _RESERVED = frozenset(
@@ -39,6 +42,9 @@ _RESERVED = frozenset(
 )
 """What no request may set through `chat_template_kwargs`: it means something to transformers itself, which
 would open an image that is named there."""
+
+_WORDS = frozenset({"reasoning_effort"})
+"""Variables of templates that may be words even where a processor reads them too: it knows none so named."""
 
 
 @dataclass
@@ -62,6 +68,8 @@ class ChatModel:
     device: torch.device
     tokenizing: threading.Lock = field(default_factory=threading.Lock)
     """A tokenizer's treatment of control tokens is a switch inside it: one prompt at a time."""
+    forms: LlForms | None = None
+    """Null where answers cannot be held to a form."""
 
     @property
     def sees_images(self) -> bool:
@@ -69,11 +77,12 @@ class ChatModel:
         return self.processor is not None and self.profile is not None
 
     def marker_ids(self, form: ToolFormat | None) -> frozenset[int]:
-        """Control tokens that belong to the text after all: some families' markers of calls are special."""
-        if form is None:
-            return frozenset()
+        """Control tokens that belong to the text after all: some families' markers of calls are special,
+        and so are those of thinking."""
+        reasoning = self.profile.reasoning if self.profile is not None else None
+        markers = (*(form.markers if form else ()), *(reasoning.markers if reasoning else ()))
         known = self.tokenizer.added_tokens_encoder
-        return frozenset(known[marker] for marker in (form.start, form.end) if marker in known)
+        return frozenset(known[marker] for marker in markers if marker in known)
 
     def prepare_chat(self, conversation: Conversation) -> PreparedPrompt:
         """Blocking. Control tokens within clients' words are read as text: nobody can forge a turn."""
@@ -96,7 +105,19 @@ class ChatModel:
             ) from error
         token_ids = tuple(inputs["input_ids"][0].tolist())
         form = self.profile.tool_format if tools else None
-        return PreparedPrompt(token_ids, tool_format=form, inputs=inputs)
+        reasoning = self.profile.reasoning
+        return PreparedPrompt(
+            token_ids,
+            tool_format=form,
+            reasoning=reasoning,
+            thinks=reasoning is not None and reasoning.begun_in(self._end_of(token_ids)),
+            forms=self.forms,
+            inputs=inputs,
+        )
+
+    def _end_of(self, token_ids: tuple[int, ...]) -> str:
+        """The prompt's last words, control tokens included."""
+        return str(self.tokenizer.decode(token_ids[-16:], skip_special_tokens=False))
 
     def prepare_text(self, prompt: str | Sequence[int]) -> PreparedPrompt:
         """Blocking. A text gets the special tokens that its tokenizer adds, a beginning-of-text mostly."""
@@ -125,7 +146,7 @@ class ChatModel:
         """The variables that the template knows; others would be ignored by it, but not by transformers."""
         given = conversation.template_arguments
         for name, value in given.items():
-            switch = value is None or isinstance(value, bool | int | float)
+            switch = value is None or isinstance(value, bool | int | float) or name in _WORDS
             if name in _RESERVED or (self.processor is not None and not switch):
                 param = f"chat_template_kwargs.{name}"
                 raise InvalidRequest(
@@ -157,18 +178,34 @@ class ChatModel:
         return inputs
 
 
-def load(folder: Path, model_type: ModelType, options: EngineOptions, on_phase: OnPhase) -> ChatModel:
-    """Load a snapshot onto the device. Raises EngineLoadFailed with what is wrong with it."""
+def load(
+    folder: Path,
+    model_type: ModelType,
+    options: EngineOptions,
+    on_phase: OnPhase,
+    *,
+    cpu_dtype: Callable[[Any], torch.dtype] | None = None,
+) -> ChatModel:
+    """Load a snapshot onto the device. Raises EngineLoadFailed with what is wrong with it.
+
+    `cpu_dtype` says by the model's configuration in which precision a CPU is to compute; float32 without it.
+    """
     disable_progress_bar()
     device, dtype = torch_device.prepare(options)
     multimodal = model_type is ModelType.MULTIMODAL
     local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        overrides = overrides_of(folder, options.overrides)
+    except WrongOverrides as error:
+        raise EngineLoadFailed(str(error)) from error
     try:
         on_phase("tokenizer", None)
         config = AutoConfig.from_pretrained(folder, **local)
         processor: Any = AutoProcessor.from_pretrained(folder, **local) if multimodal else None
         tokenizer = processor.tokenizer if multimodal else AutoTokenizer.from_pretrained(folder, **local)
         on_phase("weights", None)
+        if cpu_dtype is not None and device.type == "cpu":
+            dtype = cpu_dtype(config)
         auto = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
         model = auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, **local).to(device).eval()
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, AttributeError) as error:
@@ -176,31 +213,38 @@ def load(folder: Path, model_type: ModelType, options: EngineOptions, on_phase: 
             f"the snapshot in {folder.name!r} cannot be loaded as a {model_type.value} model: {error}"
         ) from error
     on_phase("chat template", None)
-    templates = _templates(processor, tokenizer)
+    templates = _templates(overrides.chat_template, processor, tokenizer)
+    profile = _probe(templates, processor, tokenizer) if templates else None
     text_config = config.get_text_config()
-    end_ids = _end_ids(model.generation_config, tokenizer)
+    end_ids = _end_ids(model.generation_config, tokenizer, overrides.end_tokens or ())
     _leave_choosing_to_us(model.generation_config)
+    vocabulary_size = int(text_config.vocab_size)
+    forms = None
+    if can_guide(tokenizer, end_ids):
+        size = max(vocabulary_size, len(tokenizer))
+        forms = LlForms(tokenizer, vocabulary_size=size, end_ids=end_ids)
     return ChatModel(
         model=model,
         tokenizer=tokenizer,
         processor=processor,
         templates=templates,
-        profile=_probe(templates, processor, tokenizer) if templates else None,
+        profile=overrides.applied(profile) if profile is not None else None,
         vocabulary=TokenizerVocabulary(tokenizer),
         end_ids=end_ids,
-        defaults=SamplingDefaults.of_repository(folder),
-        context_length=_context_length(text_config, tokenizer),
-        vocabulary_size=int(text_config.vocab_size),
+        defaults=SamplingDefaults.of_repository(folder).with_overrides(overrides.sampling),
+        context_length=overrides.context_length or _context_length(text_config, tokenizer),
+        vocabulary_size=vocabulary_size,
         device=device,
+        forms=forms,
     )
 
 
-def _templates(processor: Any, tokenizer: Any) -> dict[str, str]:
+def _templates(ordered: str | None, processor: Any, tokenizer: Any) -> dict[str, str]:
     """The templates, writing the beginning-of-text token themselves where the tokenizer would add it.
 
     Only then can the tokens of the template be told from the same characters in a client's words.
     """
-    said = getattr(processor, "chat_template", None) or tokenizer.chat_template or {}
+    said = ordered or getattr(processor, "chat_template", None) or tokenizer.chat_template or {}
     named = said if isinstance(said, dict) else {"default": said}
     if "default" not in named and named:
         named = {"default": next(iter(named.values())), **named}
@@ -230,15 +274,20 @@ def _probe(templates: Mapping[str, str], processor: Any, tokenizer: Any) -> Temp
             )
         )
 
-    return probe(render, sees_images=processor is not None)
+    found = probe(render, sees_images=processor is not None)
+    return replace(found, reasoning=reasoning_of(templates["default"])) if found is not None else None
 
 
-def _end_ids(generation_config: Any, tokenizer: Any) -> frozenset[int]:
+def _end_ids(generation_config: Any, tokenizer: Any, ordered: Sequence[str]) -> frozenset[int]:
     """All tokens that end an answer: repositories name some in one file and some in the other."""
     named = generation_config.eos_token_id
     ids = {named} if isinstance(named, int) else set(named or ())
     if tokenizer.eos_token_id is not None:
         ids.add(tokenizer.eos_token_id)
+    known = tokenizer.get_vocab()
+    if unknown := [token for token in ordered if token not in known]:
+        raise EngineLoadFailed(f"'end_tokens' of model.yaml or MODEL_OVERRIDES: no token {unknown[0]!r}")
+    ids.update(known[token] for token in ordered)
     return frozenset(int(i) for i in ids)
 
 

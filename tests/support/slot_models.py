@@ -1,0 +1,231 @@
+"""Tiny random language models of many architectures, and a batch around one of them."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import transformers
+from transformers import GenerationConfig
+
+from msp_common.errors import ApiError
+from msp_model_service.engines.chat import GenerationRequest, PreparedPrompt, Sampling, TokenEvent
+from msp_model_service.engines.chat_model import ChatModel
+from msp_model_service.engines.grammar import Grammar
+from msp_model_service.engines.sampling import SamplingDefaults
+from msp_model_service.engines.slot import accepting
+from msp_model_service.engines.slot.batch import Batch
+from msp_model_service.engines.slot.forward import Forward
+from msp_model_service.engines.slot.scheduler import Limits
+from msp_model_service.engines.slot.sequence import Sequence as Sequence_
+
+VOCABULARY = 512
+CONTEXT = 512
+_SHAPE: Mapping[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": CONTEXT,
+    "eos_token_id": None,
+    "bos_token_id": 1,
+    "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}
+_EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 32}
+
+SERVED: Mapping[str, Mapping[str, Any]] = {
+    "Llama": {},
+    "Qwen2": {},
+    "Qwen2 sliding": {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 1},
+    "Qwen3": {"head_dim": 16},
+    "Mistral": {"sliding_window": None},
+    "Mistral sliding": {"sliding_window": 24},
+    "Ministral": {"sliding_window": 24, "head_dim": 16},
+    "Phi": {},
+    "Phi3": {},
+    "Phi3 sliding": {"sliding_window": 24},
+    "Gemma": {"head_dim": 16},
+    "Gemma2": {"head_dim": 16, "sliding_window": 24},
+    "Gemma3Text": {"head_dim": 16, "sliding_window": 24},
+    "Olmo": {},
+    "Olmo2": {},
+    "Olmo3": {"sliding_window": 24},
+    "SmolLM3": {},
+    "Granite": {},
+    "Cohere": {},
+    "Cohere2": {"sliding_window": 24, "head_dim": 16},
+    "StableLm": {},
+    "Starcoder2": {"sliding_window": None},
+    "Glm": {"head_dim": 16},
+    "Glm4": {"head_dim": 16},
+    "Helium": {"head_dim": 16},
+    "Nemotron": {},
+    "Ernie4_5": {},
+    "GPTNeoX": {},
+    "GPT2": {},
+    "GPTJ": {"rotary_dim": 8, "n_inner": 128},
+    "GPTBigCode": {},
+    "OPT": {"ffn_dim": 128, "word_embed_proj_dim": 64},
+    "Falcon": {"new_decoder_architecture": True, "num_kv_heads": 2},
+    "Mixtral": {"num_local_experts": 4, "sliding_window": None},
+    "Qwen2Moe": {"num_experts": 4, "shared_expert_intermediate_size": 32, **_EXPERTS},
+    "Qwen3Moe": {"num_experts": 4, "head_dim": 16, **_EXPERTS},
+    "GptOss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16, "sliding_window": 24},
+}
+"""Architectures whose tokens in a batch are those of `generate`, with what their configuration needs."""
+
+REFUSED: Mapping[str, Mapping[str, Any]] = {
+    "Mamba": {},
+    "Mamba2": {"num_heads": 8, "head_dim": 16, "n_groups": 1, "state_size": 16},
+    "Bloom": {},
+    "Falcon alibi": {"alibi": True},
+    "Mpt": {"d_model": 64, "n_heads": 4, "n_layers": 2},
+    "RecurrentGemma": {"head_dim": 16, "lru_width": 64, "num_key_value_heads": 1},
+}
+"""Architectures that are left to `generate`."""
+
+
+def build(name: str, options: Mapping[str, Any]) -> Any:
+    """A random model that says many different things; `name` may have an explanation behind the family."""
+    family = name.split()[0]
+    config_class = getattr(transformers, f"{family}Config")
+    head = "GPT2LMHeadModel" if family == "GPT2" else f"{family.removesuffix('Text')}ForCausalLM"
+    model_class = getattr(transformers, head)
+    torch.manual_seed(0)
+    config = config_class(**{**_SHAPE, **options})
+    config.eos_token_id = None
+    model = model_class(config).eval().float()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim >= 2:
+                parameter.normal_(std=0.08)
+    model.generation_config = GenerationConfig(pad_token_id=0)
+    return model
+
+
+def generated(model: Any, prompt: Sequence[int], tokens: int, **inputs: Any) -> list[int]:
+    """What transformers' own `generate` says."""
+    ids = torch.tensor([prompt])
+    with torch.inference_mode():
+        out = model.generate(
+            **{"input_ids": ids, "attention_mask": torch.ones_like(ids), **inputs},
+            max_new_tokens=tokens,
+            do_sample=False,
+            eos_token_id=None,
+        )
+    answer: list[int] = out[0, len(prompt) :].tolist()
+    return answer
+
+
+def some_words(chance: random.Random, length: int) -> list[int]:
+    """Random token ids."""
+    return [chance.randrange(2, VOCABULARY) for _ in range(length)]
+
+
+class Letters:
+    """A vocabulary in which every token is a letter."""
+
+    size = VOCABULARY
+
+    def bytes_of(self, token_id: int) -> bytes:
+        return b"abcdefghijklmnop"[token_id % 16 :][:1]
+
+    def first_bytes_of(self, token_id: int) -> bytes:
+        return self.bytes_of(token_id)
+
+    def is_control(self, token_id: int) -> bool:
+        return False
+
+
+def around(model: Any, context: int | None = CONTEXT) -> ChatModel:
+    """A ChatModel whose tokenizer knows no tokens by name."""
+    vocabulary: Any = Letters()
+    tokenizer: Any = SimpleNamespace(added_tokens_encoder={})
+    return ChatModel(
+        model=model,
+        tokenizer=tokenizer,
+        processor=None,
+        templates={},
+        profile=None,
+        vocabulary=vocabulary,
+        end_ids=frozenset(),
+        defaults=SamplingDefaults(),
+        context_length=context,
+        vocabulary_size=model.config.get_text_config().vocab_size,
+        device=torch.device("cpu"),
+    )
+
+
+@dataclass
+class Answer:
+    """A Reader that remembers what it was told."""
+
+    events: list[TokenEvent] = field(default_factory=list)
+    error: ApiError | None = None
+
+    def put(self, event: TokenEvent) -> None:
+        assert not self.over, "told something after the end"
+        self.events.append(event)
+
+    def fail(self, error: ApiError) -> None:
+        assert not self.over, "told something after the end"
+        self.error = error
+
+    @property
+    def over(self) -> bool:
+        return self.error is not None or bool(self.events and self.events[-1].finish)
+
+    @property
+    def ids(self) -> list[int]:
+        return [token_id for event in self.events for token_id in event.token_ids]
+
+
+class Table:
+    """A batch of one model, with requests put in and answers taken out by hand; no thread."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        rows: int = 8,
+        prefill: int = 64,
+        kv_tokens: int = 64 * CONTEXT,
+        broken_by: tuple[type[BaseException], ...] = (),
+    ) -> None:
+        self.loaded = around(model)
+        self.forward = Forward(model)
+        limits = Limits(max_rows=rows, prefill_tokens=prefill, kv_tokens=kv_tokens)
+        self.batch = Batch(self.forward, self.loaded.vocabulary, limits, broken_by=broken_by)
+        self._keys = 0
+
+    def ask(
+        self,
+        prompt: list[int],
+        tokens: int,
+        sampling: Sampling | None = None,
+        *,
+        grammar: Grammar | None = None,
+    ) -> tuple[Sequence_, Answer]:
+        """Put a request into the queue."""
+        answer = Answer()
+        sampling = sampling or Sampling(temperature=0)
+        request = GenerationRequest(PreparedPrompt(tuple(prompt)), sampling, ignore_eos=True, grammar=grammar)
+        sequence = accepting.sequence_for(self.loaded, request, answer, key=self._keys, max_tokens=tokens)
+        self._keys += 1
+        self.batch.waiting.append(sequence)
+        return sequence, answer
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """One step."""
+        self.batch.step()
+
+    def finish(self) -> None:
+        """Steps until all have ended."""
+        while not self.batch.idle:
+            self.step()
