@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.errors import TooManyRequests
-from msp_model_service.engines.embedder import TokenIds
+from msp_model_service.engines.embedder import TokenIds, VectorForm
 from msp_model_service.engines.fake_embedder import FakeEmbedder
 from msp_model_service.engines.lifecycle import EngineOptions
 from msp_model_service.routes.embeddings import router
@@ -115,6 +115,25 @@ async def test_token_ids_give_what_their_text_gives(http: httpx.AsyncClient) -> 
 async def test_the_models_own_size_may_be_asked_for(http: httpx.AsyncClient, dimensions: int | None) -> None:
     body = (await http.post(PATH, json={"input": "a", "dimensions": dimensions})).json()
     assert len(body["data"][0]["embedding"]) == 64
+
+
+async def test_shorter_vectors_are_made_where_the_model_was_trained_for_them() -> None:
+    class Matryoshka(FakeEmbedder):
+        def form(self) -> VectorForm:
+            return VectorForm(dimensions=64, sizes=(16, 64), unit=True)
+
+    async with client_of(Matryoshka(EngineOptions())) as http:
+        [whole], [short] = [
+            [
+                item["embedding"]
+                for item in (await http.post(PATH, json={"input": "a", **asked})).json()["data"]
+            ]
+            for asked in ({}, {"dimensions": 16})
+        ]
+        refused = await http.post(PATH, json={"input": "a", "dimensions": 32})
+    np.testing.assert_allclose(short, np.array(whole[:16]) / np.linalg.norm(whole[:16]), atol=1e-6)
+    assert (refused.status_code, error_of(refused)["param"]) == (400, "dimensions")
+    assert "16, 64" in error_of(refused)["message"]
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,20 @@
 """The sentence-transformers engine: the repository's own vectors, in batches of any size."""
 
 import asyncio
-import functools
 import json
-import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from msp_common.errors import Unavailable
+from msp_model_service.embeddings.shortening import shortened
 from msp_model_service.engines.lifecycle import EngineLoadFailed, EngineOptions
-from msp_model_service.engines.sentence_embedder import SentenceEmbedder, around, batches
+from msp_model_service.engines.sentence_embedder import SentenceEmbedder
+from msp_model_service.engines.sentence_model import SentenceModel
 from support import tiny_embedding_model as tiny
 
 TEXTS = ["the quick brown fox", "hello world", "a cat", "The LAZY dog jumps over the mat", "xyz", "Ünï 世界"]
@@ -72,6 +73,92 @@ async def test_the_repositorys_default_prompt_is_used_and_pooled_as_it_says(
     tokenizer = library(repository).tokenizer
     plain = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
     assert [engine.complete(each) for each in plain] == ids
+    engine.unload()
+
+
+@pytest.mark.parametrize("pooling_mode", ["cls", "max", "lasttoken", "weightedmean"])
+@pytest.mark.parametrize("padding_side", ["left", "right"])
+async def test_pooling_is_the_repositorys_whatever_the_side_of_the_padding(
+    tmp_path: Path, pooling_mode: str, padding_side: str
+) -> None:
+    repository = tiny.make(tmp_path, pooling_mode=pooling_mode, padding_side=padding_side)
+    engine = loaded(repository)
+    own = await engine.embed(engine.tokenize(TEXTS))
+    np.testing.assert_allclose(own, library(repository).encode(TEXTS, batch_size=1), atol=1e-5)
+    engine.unload()
+
+
+async def test_a_model_trained_for_shorter_vectors_says_which(tmp_path: Path) -> None:
+    for declared, sizes in (
+        ({"matryoshka_dimensions": [8, 16, 4096]}, [8, 16, 32]),
+        ({"is_matryoshka": True}, list(range(1, 33))),
+        ({}, [32]),
+    ):
+        folder = tmp_path / str(len(sizes))
+        folder.mkdir()
+        engine = loaded(tiny.make(folder, **declared))
+        assert list(engine.form().sizes) == sizes
+        assert engine.form().dimensions == engine.capabilities().dimensions == 32
+        engine.unload()
+
+
+async def test_a_repository_may_declare_a_shorter_size_as_its_usual_one(tmp_path: Path) -> None:
+    repository = tiny.make(tmp_path, truncate_dim=12)
+    engine = loaded(repository)
+    form = engine.form()
+    assert (form.dimensions, list(form.sizes)) == (12, [12, 32])
+    own = shortened(await engine.embed(engine.tokenize(TEXTS)), form.dimensions, unit=form.unit)
+    reference = library(repository).encode(TEXTS)
+    reference /= np.linalg.norm(reference, axis=1, keepdims=True)
+    np.testing.assert_allclose(own, reference, atol=1e-5)
+    engine.unload()
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16, torch.float32])
+async def test_vectors_have_length_one_to_float32s_precision_whatever_the_weights_are_stored_in(
+    tmp_path: Path, stored: torch.dtype
+) -> None:
+    engine = loaded(tiny.make(tmp_path, dtype=stored))
+    own = await engine.embed(engine.tokenize(TEXTS))
+    np.testing.assert_allclose(np.linalg.norm(own, axis=1), 1, atol=1e-6)
+    engine.unload()
+
+
+@pytest.mark.parametrize(
+    ("stored", "fast", "runs_in"),
+    [
+        (torch.bfloat16, True, torch.bfloat16),
+        (torch.bfloat16, False, torch.float32),
+        (torch.float16, True, torch.float32),
+        (torch.float32, True, torch.float32),
+    ],
+)
+def test_a_processor_takes_bfloat16_only_for_weights_stored_in_it_and_where_it_has_it(
+    tmp_path: Path, stored: torch.dtype, fast: bool, runs_in: torch.dtype
+) -> None:
+    repository = tiny.make(tmp_path, dtype=stored)
+    model = SentenceModel.load(repository, torch.device("cpu"), fast_bf16=lambda: fast)
+    assert model.dtype is runs_in
+
+
+def refuses_to_run(network: torch.nn.Module) -> int:
+    del network.get_submodule("encoder.layer.0.output").dense
+    return 1
+
+
+def computes_otherwise(network: torch.nn.Module) -> int:
+    torch.nn.init.ones_(network.get_parameter("encoder.layer.0.output.dense.weight"))
+    return 1
+
+
+@pytest.mark.parametrize("spoil", [refuses_to_run, computes_otherwise])
+async def test_a_model_that_faster_layers_spoil_is_served_with_its_own(
+    repository: Path, spoil: Callable[[torch.nn.Module], int]
+) -> None:
+    engine = SentenceEmbedder(EngineOptions(device="cpu"), pack=spoil)
+    engine.load(repository, lambda phase, share: None)
+    own = await engine.embed(engine.tokenize(TEXTS))
+    np.testing.assert_allclose(own, library(repository).encode(TEXTS), atol=1e-5)
     engine.unload()
 
 
@@ -144,17 +231,3 @@ def test_code_of_the_repository_is_never_run(tmp_path: Path) -> None:
     with pytest.raises(EngineLoadFailed):
         loaded(repository)
     assert not canary.exists()
-
-
-def test_batches_hold_alike_lengths_within_the_budget() -> None:
-    cuts = batches([5, 1, 9, 2, 2, 30], budget=10)
-    assert cuts == [[1, 3, 4], [0], [2], [5]]
-    assert sorted(functools.reduce(operator.iadd, cuts, [])) == list(range(6))
-    assert batches([], 10) == []
-
-
-def test_special_tokens_are_found_around_a_text() -> None:
-    assert around([1, 7, 8, 2], [7, 8]) == ([1], [2])
-    assert around([7, 8], [7, 8]) == ([], [])
-    with pytest.raises(EngineLoadFailed):
-        around([1, 9, 2], [7])

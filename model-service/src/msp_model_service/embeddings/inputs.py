@@ -61,17 +61,23 @@ def check_lengths(inputs: Sequence[Sequence[int]], limits: EmbedderLimits, *, si
     """Raises ContextTooLong for an input that would have to be cut, InvalidRequest for too many tokens."""
     for index, ids in enumerate(inputs):
         if len(ids) > limits.max_tokens:
-            param = _name(index, single)
-            raise ContextTooLong(
-                f"'{param}' has {len(ids)} tokens, and this model takes at most {limits.max_tokens}, special "
-                "tokens included. Nothing is cut silently: split the text.",
-                param=param,
-            )
+            raise too_long(index, str(len(ids)), limits, single=single)
     total = sum(map(len, inputs))
     if total > MAX_TOKENS:
         raise InvalidRequest(
-            f"'input' has {total} tokens in all; at most {MAX_TOKENS} fit into one request.", param="input"
+            f"'input' has at least {total} tokens in all; at most {MAX_TOKENS} fit into one request.",
+            param="input",
         )
+
+
+def too_long(index: int, tokens: str, limits: EmbedderLimits, *, single: bool) -> ContextTooLong:
+    """The error for the input with that index."""
+    param = _name(index, single)
+    return ContextTooLong(
+        f"'{param}' has {tokens} tokens, and this model takes at most {limits.max_tokens}, special tokens "
+        "included. Nothing is cut silently: split the text.",
+        param=param,
+    )
 
 
 def _name(index: int, single: bool) -> str:

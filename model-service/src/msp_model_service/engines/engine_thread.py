@@ -5,7 +5,6 @@ forgotten: waiting work is dropped, running work is asked to stop.
 """
 
 import asyncio
-import logging
 import threading
 import time
 from collections import deque
@@ -16,12 +15,9 @@ from typing import Any, Generic, TypeVar
 
 from msp_common.contracts.workers import WorkerLoad
 from msp_common.errors import ApiError, TooManyRequests, Unavailable
+from msp_model_service.engines.failures import Failures
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
-
-FAILURES_IN_A_ROW = 3
-"""So many unexpected errors without a success between them mean that the engine itself is broken."""
 
 STOP_WAIT_S = 10.0
 """How long `stop` waits for the step that runs; a thread stuck in a driver must not hold up the exit."""
@@ -59,16 +55,13 @@ class EngineThread:
         broken_by: tuple[type[BaseException], ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._name = name
         self._max_queued = max_queued
-        self._broken_by = broken_by
         self._clock = clock
         self._waiting: deque[Job[Any]] = deque()
         self._running: Job[Any] | None = None
         self._wake = threading.Condition()
         self._stopped = False
-        self._failures = 0
-        self._problem: str | None = None
+        self._failures = Failures(name, broken_by)
         self._progress_at = 0.0
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
@@ -143,7 +136,7 @@ class EngineThread:
 
     def problem(self) -> str | None:
         """Why no work can succeed any more; null while it can."""
-        return self._problem
+        return self._failures.problem()
 
     def _enqueue(self, job: Job[Any]) -> None:
         with self._wake:
@@ -185,19 +178,11 @@ class EngineThread:
             # Neither says anything about the engine: the caller left, or asked for what cannot be.
             _fail(job, self._stopping() if self._stopped else error)
         except Exception as error:  # noqa: BLE001 - without this thread the worker would hang for ever
-            self._note_failure(error)
+            self._failures.note(error)
             _fail(job, error)
         else:
-            self._failures = 0
+            self._failures.note_success()
             job.future.set_result(result)
-
-    def _note_failure(self, error: BaseException) -> None:
-        self._failures += 1
-        log.error("engine %s: request failed: %r", self._name, error)
-        if isinstance(error, self._broken_by):
-            self._problem = f"the device failed and needs a new process: {error}"
-        elif self._failures >= FAILURES_IN_A_ROW:
-            self._problem = f"{self._failures} requests in a row failed, the last with {error!r}"
 
     def _note_progress(self) -> None:
         self._progress_at = self._clock()

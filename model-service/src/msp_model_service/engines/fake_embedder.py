@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Capabilities, WorkerLoad
-from msp_model_service.engines.embedder import EmbedderLimits, TokenIds
+from msp_model_service.engines.embedder import EmbedderLimits, TokenIds, VectorForm
 from msp_model_service.engines.lifecycle import EngineOptions, OnPhase
 
 _VOCABULARY = 30_000
@@ -56,6 +56,10 @@ class FakeEmbedder:
     def limits(self) -> EmbedderLimits:
         """As a small embedding model's."""
         return EmbedderLimits(max_tokens=_MAX_TOKENS, vocabulary=_VOCABULARY)
+
+    def form(self) -> VectorForm:
+        """Unit vectors of one size."""
+        return VectorForm(dimensions=_DIMENSIONS, sizes=(_DIMENSIONS,), unit=True)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """One token per word, between a start and an end."""

@@ -1,17 +1,18 @@
 """`POST /v1/embeddings`."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import anyio
+import numpy as np
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.requests import ClientDisconnect
 
-from msp_common.errors import InvalidRequest
 from msp_model_service.embeddings import answers, inputs
+from msp_model_service.embeddings.shortening import shortened, size_for
+from msp_model_service.embeddings.tokenizing import Tokenizing
 from msp_model_service.engines.embedder import Embedder
 from msp_model_service.routes.context import RouteContext
 from msp_model_service.routes.leaving import CLIENT_LEFT, unless_client_leaves
@@ -54,6 +55,10 @@ _ANSWER_SCHEMA = {
 }
 
 
+_WRITTEN_AT_ONCE = 8192
+"""Numbers that are written as text sooner than a thread is woken for it; 2048 vectors take half a second."""
+
+
 class EmbeddingsRequest(BaseModel):
     """Body of an embeddings request. Fields that are not known are ignored."""
 
@@ -69,14 +74,13 @@ class EmbeddingsRequest(BaseModel):
     """`float` (also when absent) or `base64` of little-endian float32."""
 
     dimensions: int | None = None
-    """Only the model's own size is possible."""
+    """Length of the vectors. Shorter ones than the model's own only where it was trained for them."""
 
 
 def router(context: RouteContext[Embedder]) -> APIRouter:
     """The routes of a worker that embeds."""
     routes = APIRouter(tags=["embeddings"])
-    # The tokenizer's settings are shared state: one text batch at a time.
-    tokenizing = anyio.CapacityLimiter(1)
+    tokenizing = Tokenizing()
 
     @routes.post(
         "/v1/embeddings",
@@ -89,39 +93,23 @@ def router(context: RouteContext[Embedder]) -> APIRouter:
         model read, special tokens included."""
         model = context.check_model(body.model)
         engine = context.engine()
-        _check_dimensions(body.dimensions, engine.capabilities().dimensions)
+        form = engine.form()
+        size = size_for(body.dimensions, form)
         given = inputs.parse(body.input)
         single = not isinstance(body.input, list) or isinstance(body.input[0], int)
-        ids = await to_thread.run_sync(partial(_complete, engine, given, single), limiter=tokenizing)
+
+        async def embedded() -> tuple[NDArray[np.float32], int]:
+            ids = await tokenizing.ids(engine, given, single=single)
+            vectors = await engine.embed(ids)
+            return shortened(vectors, size, unit=form.unit), sum(map(len, ids))
+
         try:
-            vectors = await unless_client_leaves(request, engine.embed(ids))
+            vectors, tokens = await unless_client_leaves(request, embedded())
         except ClientDisconnect:
             return Response(status_code=CLIENT_LEFT)
-        tokens = sum(map(len, ids))
         context.usage.observe_tokens(tokens, 0)
-        # Writing 2048 vectors as text takes a second: not on the event loop.
-        content = await to_thread.run_sync(
-            partial(answers.body, vectors, body.encoding_format or "float", model=model.id, tokens=tokens)
-        )
+        write = partial(answers.body, vectors, body.encoding_format or "float", model=model.id, tokens=tokens)
+        content = write() if vectors.size <= _WRITTEN_AT_ONCE else await to_thread.run_sync(write)
         return Response(content, media_type="application/json")
 
     return routes
-
-
-def _complete(engine: Embedder, given: inputs.Texts | inputs.TokenLists, single: bool) -> Sequence[list[int]]:
-    """The ids that the model will read, all within its limits."""
-    limits = engine.limits()
-    texts = [item for item in given if isinstance(item, str)]
-    lists = [item for item in given if not isinstance(item, str)]
-    inputs.check_vocabulary(lists, limits.vocabulary, single=single)
-    ids = engine.tokenize(texts) if texts else [engine.complete(item) for item in lists]
-    inputs.check_lengths(ids, limits, single=single)
-    return ids
-
-
-def _check_dimensions(asked: int | None, own: int | None) -> None:
-    if asked is not None and asked != own:
-        raise InvalidRequest(
-            f"'dimensions' is {asked}, but this model's vectors have {own} and cannot be shortened.",
-            param="dimensions",
-        )
