@@ -185,8 +185,9 @@ async def test_docs_show_the_relayed_paths() -> None:
         docs = await get(gateway, "/docs")
     chat = schema["paths"]["/v1/chat/completions"]["post"]
     assert chat["requestBody"]["content"]["application/json"]["schema"]["required"] == ["messages"]
-    speech = schema["paths"]["/v1/audio/transcriptions"]["post"]
-    assert "multipart/form-data" in speech["requestBody"]["content"]
+    for path in ("/v1/audio/transcriptions", "/v1/audio/translations"):
+        speech = schema["paths"][path]["post"]
+        assert "multipart/form-data" in speech["requestBody"]["content"]
     assert "ErrorEnvelope" in schema["components"]["schemas"]
     assert docs.status_code == 200
     assert "https://" not in docs.text

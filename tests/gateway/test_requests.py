@@ -139,12 +139,14 @@ TRANSCRIBES = answers(200, {"text": "one two"})
 FILE = ("file", "a.wav", AUDIO)
 
 
-async def test_a_form_goes_on_unchanged_with_the_file_first_and_the_model_last() -> None:
+@pytest.mark.parametrize("path", [SPEECH, "/v1/audio/translations"])
+async def test_a_form_goes_on_unchanged_with_the_file_first_and_the_model_last(path: str) -> None:
     async with FakeWorker(TRANSCRIBES) as one:
         with serving_gateway(speech_worker(one), worker("a")) as gateway:
             sent = form(FILE, ("language", None, b"en"), ("model", None, WHISPER.encode()))
-            answer = await send(gateway, "POST", SPEECH, **sent)
+            answer = await send(gateway, "POST", path, **sent)
     assert answer.json() == {"text": "one two"}
+    assert one.seen[0].path == path
     assert one.seen[0].body == sent["content"]
     assert one.seen[0].headers["content-type"] == sent["headers"]["content-type"]
 

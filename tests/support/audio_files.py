@@ -15,11 +15,15 @@ CONTAINERS = {
     "flac": ("flac", "flac", 48_000),
     "mp3": ("mp3", "libmp3lame", 44_100),
     "ogg-opus": ("ogg", "libopus", 48_000),
+    "ogg-vorbis": ("ogg", "vorbis", 44_100),
+    "mka-opus": ("matroska", "libopus", 48_000),
     "webm": ("webm", "libopus", 48_000),
     "m4a": ("ipod", "aac", 44_100),
     "mp4": ("mp4", "aac", 48_000),
     "aac": ("adts", "aac", 44_100),
     "aiff": ("aiff", "pcm_s16be", 22_050),
+    "amr": ("amr", "libopencore_amrnb", 8_000),
+    "alac": ("ipod", "alac", 44_100),
     "wma": ("asf", "wmav2", 44_100),
 }
 """Name → FFmpeg's container, codec and sample rate."""
@@ -37,11 +41,17 @@ def encode(
     """`samples` (at the container's usual rate, or at `rate`) as a file. Channels get the same sound."""
     container, codec, usual = CONTAINERS[name]
     rate = rate or usual
+    channels = 2 if codec == "vorbis" else channels
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         stream = output.add_stream(codec, rate=rate, layout="stereo" if channels == 2 else "mono")
         if codec == "wmav2":
             stream.bit_rate = 64_000  # it has no default of its own
+        if codec == "libopencore_amrnb":
+            stream.bit_rate = 12_200
+        if codec == "vorbis":
+            # FFmpeg's own encoder calls itself experimental.
+            stream.codec_context.options = {"strict": "-2"}
         whole = (np.repeat(samples, channels)[None] * 32767).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(whole, format="s16", layout="stereo" if channels == 2 else "mono")
         frame.sample_rate = rate

@@ -18,6 +18,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": {"type": "string"}, "stream": _STREAM},
     "/v1/embeddings": {"input": {"type": "array", "items": {"type": "string"}}},
     "/v1/audio/transcriptions": {"file": {"type": "string", "format": "binary"}},
+    "/v1/audio/translations": {"file": {"type": "string", "format": "binary"}},
 }
 _EXAMPLES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hello!"}], "stream": False},

@@ -22,5 +22,8 @@ RELAY_PATHS = {
         RelayPath("/v1/completions", ModelType.LLM, "Continue a text"),
         RelayPath("/v1/embeddings", ModelType.EMBEDDING, "Turn texts into vectors"),
         RelayPath("/v1/audio/transcriptions", ModelType.TRANSCRIPTION, "Write down speech", multipart=True),
+        RelayPath(
+            "/v1/audio/translations", ModelType.TRANSCRIPTION, "Write down speech in English", multipart=True
+        ),
     )
 }

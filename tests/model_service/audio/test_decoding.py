@@ -1,11 +1,7 @@
 """Any usual file becomes 16 kHz mono; anything else is refused, and nothing it points to is opened."""
 
 import io
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from socket import create_server
 
 import numpy as np
 import pytest
@@ -14,6 +10,7 @@ from msp_common.errors import InvalidRequest
 from msp_model_service.audio.decoding import decode
 from msp_model_service.engines.transcriber import SAMPLE_RATE, Audio
 from support import audio_files
+from support.tripwire import tripwire
 
 
 def decoded(data: bytes, max_duration_s: float = 60) -> Audio:
@@ -33,7 +30,7 @@ def test_every_usual_container_is_decoded_to_16_khz(name: str) -> None:
     # Lossy codecs add up to two frames of padding.
     assert audio.size / SAMPLE_RATE == pytest.approx(1.5, abs=0.13)
     assert loudest_pitch(audio) == pytest.approx(440, abs=3)
-    assert 0.2 < np.abs(audio).max() < 0.5
+    assert 0.15 < np.abs(audio).max() < 0.5
 
 
 def test_stereo_is_mixed_to_one_channel() -> None:
@@ -98,37 +95,11 @@ def test_a_header_that_promises_too_much_is_not_believed() -> None:
     assert decoded(audio_files.wav_that_claims(2**31)).size == pytest.approx(SAMPLE_RATE / 10, abs=2)
 
 
-@contextmanager
-def tripwire() -> Iterator[tuple[int, threading.Event]]:
-    """A port, and whether anyone knocked."""
-    touched = threading.Event()
-    with create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(0.2)
-
-        def wait() -> None:
-            while True:
-                try:
-                    server.accept()[0].close()
-                    touched.set()
-                except TimeoutError:
-                    continue
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=wait)
-        thread.start()
-        try:
-            yield server.getsockname()[1], touched
-        finally:
-            server.close()
-            thread.join()
-
-
 def test_nothing_that_a_file_points_to_is_opened(tmp_path: Path) -> None:
     canary = tmp_path / "canary.wav"
     canary.write_bytes(audio_files.wav())
-    with tripwire() as (port, touched):
-        url = f"http://127.0.0.1:{port}/a.wav"
+    with tripwire() as wire:
+        url = f"http://127.0.0.1:{wire.port}/a.wav"
         for target in (url, str(canary), f"file:{canary}"):
             for playlist in (
                 f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\n{target}\n#EXT-X-ENDLIST\n",
@@ -137,8 +108,9 @@ def test_nothing_that_a_file_points_to_is_opened(tmp_path: Path) -> None:
                 f'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
                 f"<AdaptationSet><Representation><BaseURL>{target}</BaseURL></Representation></AdaptationSet>"
                 "</Period></MPD>",
-                f"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio {port} RTP/AVP 0\n",
+                "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+                f"m=audio {wire.port} RTP/AVP 0\n",
             ):
                 with pytest.raises(InvalidRequest):
                     decoded(playlist.encode())
-        assert not touched.is_set()
+        assert not wire.touched.is_set()

@@ -8,7 +8,7 @@ from starlette.datastructures import UploadFile
 
 from msp_common.errors import InvalidRequest
 from msp_model_service.audio import form, languages
-from msp_model_service.audio.transcript import ResponseFormat
+from msp_model_service.audio.transcript import ResponseFormat, Task
 
 FILE = ("file", UploadFile(io.BytesIO(b"x"), filename="a.wav"))
 KNOWN = {"en": ("english",), "es": ("spanish", "castilian"), "zh": ("chinese", "mandarin")}
@@ -27,11 +27,21 @@ def test_the_order_of_fields_and_empty_values_do_not_matter() -> None:
 
 @pytest.mark.parametrize("key", ["timestamp_granularities", "timestamp_granularities[]"])
 def test_lists_may_be_written_with_and_without_brackets(key: str) -> None:
-    fields: list[form.Field] = [FILE, ("response_format", "verbose_json"), (key, "segment"), (key, "segment")]
-    assert form.read(fields).response_format is ResponseFormat.VERBOSE_JSON
-    with pytest.raises(InvalidRequest, match="single words") as refused:
-        form.read([*fields, (key, "word")])
-    assert refused.value.param == "timestamp_granularities"
+    verbose: list[form.Field] = [FILE, ("response_format", "verbose_json")]
+
+    def times(*given: str) -> tuple[bool, bool]:
+        read = form.read([*verbose, *((key, value) for value in given)])
+        return read.segments, read.words
+
+    assert times() == times("segment") == times("segment", "segment") == (True, False)
+    assert times("word") == (False, True)
+    assert times("word", "segment") == (True, True)
+
+
+def test_a_translation_is_not_streamed() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        form.read([FILE, ("stream", "true")], Task.TRANSLATE)
+    assert refused.value.param == "stream"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,10 @@ from msp_model_service.engines.whisper_transcriber import WhisperTranscriber
 from support import tiny_whisper_model as tiny
 
 
-def loaded(folder: Path, max_queued: int = 4) -> WhisperTranscriber:
-    engine = WhisperTranscriber(EngineOptions(device="cpu", max_queued=max_queued))
+def loaded(folder: Path, max_queued: int = 4, *, fall_back: bool = False) -> WhisperTranscriber:
+    """Without a fall-back by default: random weights are never to be believed."""
+    options = EngineOptions(device="cpu", max_queued=max_queued, audio_fall_back=fall_back)
+    engine = WhisperTranscriber(options)
     engine.load(folder, lambda phase, share: None)
     return engine
 
@@ -126,6 +129,81 @@ async def test_a_model_of_english_alone_needs_no_language(tmp_path: Path) -> Non
     engine.unload()
 
 
+async def test_recordings_at_once_read_as_they_do_alone(engine: WhisperTranscriber) -> None:
+    asked = [
+        TranscriptionRequest(
+            noise(0.7 + 0.9 * number, seed=number),
+            language=(None, "fr", "de")[number % 3],
+            prompt="three four" if number % 4 == 1 else None,
+            translate=number % 5 == 2,
+            timestamps=number % 2 == 0,
+            words=number % 3 == 0,
+        )
+        for number in range(5)
+    ]
+    alone = [await heard(engine, request) for request in asked]
+    together = await asyncio.gather(*(heard(engine, request) for request in asked))
+    for one, other in zip(alone, together, strict=True):
+        assert one[0] == other[0]
+        assert [_comparable(segment) for segment in one[1]] == [_comparable(segment) for segment in other[1]]
+    assert any(segments for _, segments in alone)
+
+
+def _comparable(segment: Segment) -> tuple[Any, ...]:
+    """All that is not a probability, whose last digits depend on how many rows a product has."""
+    words = [(word.text, round(word.start, 3), round(word.end, 3)) for word in segment.words]
+    return segment.start, segment.end, segment.text, segment.tokens, segment.seek, segment.temperature, words
+
+
+async def test_a_short_recording_does_not_wait_for_a_long_ones_end(engine: WhisperTranscriber) -> None:
+    long = TranscriptionRequest(noise(200 * tiny.WINDOW_S))
+    async with aclosing(engine.transcribe(long)) as items:
+        await anext(items)
+        _, segments = await asyncio.wait_for(heard(engine, TranscriptionRequest(noise(1))), 5)
+        assert segments
+        assert engine.load_now().in_flight == 1
+
+
+async def test_text_that_is_not_to_be_believed_is_written_again_and_reads_the_same_each_time(
+    repository: Path,
+) -> None:
+    engine = loaded(repository, fall_back=True)
+    doubtful = [await heard(engine, TranscriptionRequest(noise(1), language="en")) for _ in range(2)]
+    told = await heard(engine, TranscriptionRequest(noise(1), language="en", temperature=0.3))
+    engine.unload()
+    # Random weights believe nothing: the last temperature is reached, by draws that are the recording's own.
+    assert {segment.temperature for _, segments in doubtful for segment in segments} == {1.0}
+    assert doubtful[0] == doubtful[1]
+    assert {segment.temperature for segment in told[1]} <= {0.3}
+
+
+async def test_words_have_times_in_their_order_within_the_recording(engine: WhisperTranscriber) -> None:
+    duration = 2.3 * tiny.WINDOW_S
+    _, segments = await heard(engine, TranscriptionRequest(noise(duration), timestamps=True, words=True))
+    words = [word for segment in segments for word in segment.words]
+    assert words
+    assert all(0 <= word.start <= word.end <= duration for word in words)
+    for segment in segments:
+        starts = [word.start for word in segment.words]
+        assert starts == sorted(starts)
+        assert "".join(word.text for word in segment.words) == "".join(segment.text.split())
+
+
+async def test_a_translation_is_another_task_than_a_transcript(
+    engine: WhisperTranscriber, tmp_path: Path
+) -> None:
+    english = loaded(tiny.make(tmp_path, multilingual=False))
+    assert engine.translates()
+    assert not english.translates()
+    assert english.capabilities().paths == ["/v1/audio/transcriptions"]
+    english.unload()
+    tasks = [
+        await heard(engine, TranscriptionRequest(noise(1), language="fr", translate=translate))
+        for translate in (False, True)
+    ]
+    assert tasks[0] != tasks[1]
+
+
 async def test_greedy_is_the_same_twice_and_sampling_is_not(engine: WhisperTranscriber) -> None:
     async def texts(temperature: float) -> set[str]:
         request = TranscriptionRequest(noise(1), temperature=temperature)
@@ -192,5 +270,5 @@ def test_a_folder_that_is_no_whisper_model_is_refused(tmp_path: Path) -> None:
 
 def test_it_says_what_it_can_do(engine: WhisperTranscriber) -> None:
     capabilities = engine.capabilities()
-    assert capabilities.paths == ["/v1/audio/transcriptions"]
+    assert capabilities.paths == ["/v1/audio/transcriptions", "/v1/audio/translations"]
     assert capabilities.input_modalities == ["audio"]

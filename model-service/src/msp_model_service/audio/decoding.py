@@ -27,6 +27,9 @@ _OPEN_OPTIONS = {
     "protocol_whitelist": "none",
 }
 
+_SLOWEST_HZ, _FASTEST_HZ = 1_000, 768_000
+"""Sample rates of sound. Others would make the resampler work for hours, or take all memory."""
+
 log = logging.getLogger(__name__)
 
 
@@ -79,6 +82,10 @@ def _resampled(frames: Iterator[Any]) -> Iterator[NDArray[np.float32]]:
     shape: tuple[str, str, int] | None = None
     for frame in frames:
         now = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if not _SLOWEST_HZ <= frame.sample_rate <= _FASTEST_HZ:
+            raise _refused(
+                f"The file says that it has {frame.sample_rate} samples a second, as no sound has."
+            )
         if now != shape:
             if resampler is not None:
                 yield from _samples(resampler.resample(None))

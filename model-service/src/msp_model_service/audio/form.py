@@ -8,7 +8,7 @@ from typing import Any
 from starlette.datastructures import UploadFile
 
 from msp_common.errors import InvalidRequest
-from msp_model_service.audio.transcript import ResponseFormat
+from msp_model_service.audio.transcript import ResponseFormat, Task
 
 Field = tuple[str, UploadFile | str]
 
@@ -26,9 +26,12 @@ class TranscriptionForm:
     temperature: float
     response_format: ResponseFormat
     stream: bool
+    segments: bool
+    words: bool
+    """Of which a verbose answer tells the times."""
 
 
-def read(fields: Iterable[Field]) -> TranscriptionForm:
+def read(fields: Iterable[Field], task: Task = Task.TRANSCRIBE) -> TranscriptionForm:
     """Read a form's fields in any order; `name[]` means the same as `name`, an empty value the same as none.
 
     Raises InvalidRequest naming the field at fault.
@@ -40,9 +43,11 @@ def read(fields: Iterable[Field]) -> TranscriptionForm:
     texts = {key: [v for v in given if isinstance(v, str)] for key, given in values.items()}
     form = _response_format(_last(texts, "response_format"))
     stream = _flag(_last(texts, "stream"), "stream")
+    if stream and task is Task.TRANSLATE:
+        raise _wrong("stream", "a translation cannot be streamed")
     if stream and form not in (ResponseFormat.JSON, ResponseFormat.TEXT):
         raise _wrong("stream", f"a {form} answer cannot be streamed, only json and text can")
-    _check_granularities(texts.get("timestamp_granularities", []), form)
+    granularities = _granularities(texts.get("timestamp_granularities", []), form)
     return TranscriptionForm(
         file=_file(values.get("file", [])),
         model=_last(texts, "model"),
@@ -51,6 +56,8 @@ def read(fields: Iterable[Field]) -> TranscriptionForm:
         temperature=_temperature(_last(texts, "temperature")),
         response_format=form,
         stream=stream,
+        segments="segment" in granularities,
+        words="word" in granularities,
     )
 
 
@@ -93,15 +100,14 @@ def _temperature(given: str | None) -> float:
     return value
 
 
-def _check_granularities(given: Sequence[str], form: ResponseFormat) -> None:
+def _granularities(given: Sequence[str], form: ResponseFormat) -> frozenset[str]:
     name = "timestamp_granularities"
     for value in given:
-        if value == "word":
-            raise _wrong(name, "times of single words are not available, those of segments are", value)
-        if value != "segment":
-            raise _wrong(name, "expected segment", value)
+        if value not in ("segment", "word"):
+            raise _wrong(name, "expected segment or word", value)
     if given and form is not ResponseFormat.VERBOSE_JSON:
         raise _wrong(name, "only a response_format of verbose_json shows times in this way")
+    return frozenset(given or ("segment",))
 
 
 def _wrong(param: str, reason: str, given: Any = None) -> InvalidRequest:

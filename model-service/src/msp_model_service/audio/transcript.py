@@ -31,6 +31,13 @@ class ResponseFormat(StrEnum):
         return "application/json" if is_json else "text/plain; charset=utf-8"
 
 
+class Task(StrEnum):
+    """What is done with speech, by the names that answers give it."""
+
+    TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
+
+
 @dataclass(frozen=True)
 class Transcript:
     """All that is known of a recording."""
@@ -39,6 +46,10 @@ class Transcript:
     language: str
     """Its English name."""
     duration_s: float
+    task: Task = Task.TRANSCRIBE
+    tell_segments: bool = True
+    tell_words: bool = False
+    """What a verbose answer tells the times of."""
 
     @property
     def text(self) -> str:
@@ -89,14 +100,22 @@ def vtt(segments: Sequence[Segment]) -> str:
 
 
 def _verbose(transcript: Transcript) -> dict[str, Any]:
-    return {
-        "task": "transcribe",
+    verbose = {
+        "task": str(transcript.task),
         "language": transcript.language,
         "duration": round(transcript.duration_s, 3),
         "text": transcript.text,
-        "segments": [_segment(number, segment) for number, segment in enumerate(transcript.segments)],
         "usage": usage(transcript.duration_s),
     }
+    if transcript.tell_segments:
+        verbose["segments"] = [_segment(number, each) for number, each in enumerate(transcript.segments)]
+    if transcript.tell_words:
+        verbose["words"] = [
+            {"word": word.text, "start": round(word.start, 3), "end": round(word.end, 3)}
+            for segment in transcript.segments
+            for word in segment.words
+        ]
+    return verbose
 
 
 def _segment(number: int, segment: Segment) -> dict[str, Any]:
@@ -109,12 +128,12 @@ def _segment(number: int, segment: Segment) -> dict[str, Any]:
         "tokens": list(segment.tokens),
         "temperature": segment.temperature,
         "avg_logprob": segment.avg_logprob,
-        "compression_ratio": _compression_ratio(segment.text),
+        "compression_ratio": compression_ratio(segment.text),
         "no_speech_prob": segment.no_speech_prob,
     }
 
 
-def _compression_ratio(text: str) -> float:
+def compression_ratio(text: str) -> float:
     """How often the text says the same; far above 2 means that the model ran in circles."""
     raw = text.encode()
     return len(raw) / len(zlib.compress(raw))

@@ -15,6 +15,7 @@ from msp_model_service.engines.transcriber import (
     Language,
     Segment,
     TranscriptionRequest,
+    Word,
 )
 
 _LANGUAGES = {"en": ("english",), "de": ("german",), "es": ("spanish", "castilian")}
@@ -65,6 +66,10 @@ class FakeTranscriber:
         """Three, one of them with two names."""
         return _LANGUAGES
 
+    def translates(self) -> bool:
+        """It says the same in every language."""
+        return True
+
     def check_prompt(self, prompt: str) -> None:
         """Refuses very long ones."""
         if len(prompt) > _LONGEST_PROMPT:
@@ -81,7 +86,15 @@ class FakeTranscriber:
                 if self._before_segment is not None:
                     await self._before_segment(number)
                 end = min(start + 1.0, request.audio.size / SAMPLE_RATE)
-                yield Segment(start=float(start), end=end, text=f" second {number}", tokens=(number,))
+                half = (start + end) / 2
+                spoken = (Word("second", float(start), half), Word(str(number), half, end))
+                yield Segment(
+                    start=float(start),
+                    end=end,
+                    text=f" second {number}",
+                    tokens=(number,),
+                    words=spoken if request.words else (),
+                )
             finished = True
         finally:
             self._running -= 1

@@ -12,7 +12,6 @@ from msp_common.errors import ApiError, InvalidRequest, NotFound
 _NO_WORKER_HAS = (
     "/v1/responses",
     "/v1/audio/speech",
-    "/v1/audio/translations",
     "/v1/images/generations",
     "/v1/moderations",
     "/v1/batches",

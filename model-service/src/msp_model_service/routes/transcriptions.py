@@ -1,10 +1,9 @@
-"""`POST /v1/audio/transcriptions`."""
+"""`POST /v1/audio/transcriptions`, and `/v1/audio/translations`, which differs in what is written down."""
 
 import json
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,7 +20,8 @@ from msp_model_service.audio import languages, transcript
 from msp_model_service.audio.decoding import decode
 from msp_model_service.audio.form import TranscriptionForm, read
 from msp_model_service.audio.held import HeldAudio
-from msp_model_service.audio.transcript import ResponseFormat, Transcript
+from msp_model_service.audio.limits import AudioLimits
+from msp_model_service.audio.transcript import ResponseFormat, Task, Transcript
 from msp_model_service.engines.transcriber import (
     SAMPLE_RATE,
     Language,
@@ -37,22 +37,6 @@ log = logging.getLogger(__name__)
 
 Heard = AsyncGenerator[Language | Segment, None]
 
-
-@dataclass(frozen=True)
-class AudioLimits:
-    """What one recording, and all recordings at once, may cost."""
-
-    max_file_bytes: int = 25 * 1024 * 1024
-    """Of the file as uploaded; OpenAI's limit."""
-    max_duration_s: float = 2 * 3600
-    """Of one recording; a well compressed hour fits into 11 MB."""
-    max_held_s: float = 4 * 3600
-    """Of all recordings that wait or are transcribed: each hour is 230 MB of memory."""
-    decoders: int = 2
-    """Files decoded at the same time."""
-
-
-_PATH = "/v1/audio/transcriptions"
 
 _STRING = {"type": "string"}
 _LIST = {"type": "array", "items": _STRING}
@@ -70,14 +54,15 @@ _FORM_SCHEMA: dict[str, Any] = {
         "prompt": {**_STRING, "description": "Text that might stand before: spellings, names, style."},
         "temperature": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
         "response_format": {"type": "string", "enum": list(ResponseFormat), "default": "json"},
-        "timestamp_granularities[]": {**_LIST, "description": "`segment`, with verbose_json."},
+        "timestamp_granularities[]": {
+            **_LIST,
+            "description": "`segment` and `word`, with verbose_json.",
+        },
         "include[]": {**_LIST, "description": "Accepted and ignored."},
         "stream": {"type": "boolean", "default": False, "description": "Events as the text becomes known."},
     },
 }
-_OPENAPI = {
-    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM_SCHEMA}}},
-}
+_NOT_OF_TRANSLATIONS = frozenset({"include[]", "stream"})
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The transcript in the form that was asked for",
@@ -101,23 +86,37 @@ def router(context: RouteContext[Transcriber], limits: AudioLimits | None = None
     held = HeldAudio(limits.max_held_s)
 
     @routes.post(
-        _PATH,
+        "/v1/audio/transcriptions",
         summary="Write down speech",
         response_class=Response,
-        openapi_extra=_OPENAPI,
+        openapi_extra=_openapi(Task.TRANSCRIBE),
         responses=_ANSWERS,
     )
     async def transcriptions(request: Request) -> Response:
         """Any length up to the limit; silence gives an empty text. With `stream`, one
         `transcript.text.delta` for each segment, then `transcript.text.done`."""
+        return await answer(request, Task.TRANSCRIBE)
+
+    @routes.post(
+        "/v1/audio/translations",
+        summary="Write down speech of any language in English",
+        response_class=Response,
+        openapi_extra=_openapi(Task.TRANSLATE),
+        responses=_ANSWERS,
+    )
+    async def translations(request: Request) -> Response:
+        """As a transcription, in English. `language` is that of the recording; detected when absent."""
+        return await answer(request, Task.TRANSLATE)
+
+    async def answer(request: Request, task: Task) -> Response:
         async with AsyncExitStack() as resources:
             try:
                 fields = await _form(request)
                 resources.push_async_callback(fields.close)
-                form = read(fields.multi_items())
+                form = read(fields.multi_items(), task)
                 context.check_model(form.model)
                 engine = context.engine()
-                asked = await _understood(form, engine, limits, decoders)
+                asked = await _understood(form, task, engine, limits, decoders)
                 resources.enter_context(held.hold(asked.audio))
                 duration_s = asked.audio.size / SAMPLE_RATE
                 heard = engine.transcribe(asked)
@@ -128,11 +127,26 @@ def router(context: RouteContext[Transcriber], limits: AudioLimits | None = None
             except ClientDisconnect:
                 return Response(status_code=CLIENT_LEFT)
         context.usage.observe_audio(duration_s)
-        found = Transcript(segments, languages.name(language, engine.languages()), duration_s)
+        found = Transcript(
+            segments,
+            "english" if asked.translate else languages.name(language, engine.languages()),
+            duration_s,
+            task,
+            tell_segments=form.segments,
+            tell_words=form.words,
+        )
         body = transcript.render(found, form.response_format)
         return Response(body, media_type=form.response_format.media_type)
 
     return routes
+
+
+def _openapi(task: Task) -> dict[str, Any]:
+    properties: dict[str, Any] = _FORM_SCHEMA["properties"]
+    if task is Task.TRANSLATE:
+        properties = {name: field for name, field in properties.items() if name not in _NOT_OF_TRANSLATIONS}
+    schema = {**_FORM_SCHEMA, "properties": properties}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 async def _form(request: Request) -> FormData:
@@ -150,9 +164,20 @@ async def _form(request: Request) -> FormData:
 
 
 async def _understood(
-    form: TranscriptionForm, engine: Transcriber, limits: AudioLimits, decoders: anyio.CapacityLimiter
+    form: TranscriptionForm,
+    task: Task,
+    engine: Transcriber,
+    limits: AudioLimits,
+    decoders: anyio.CapacityLimiter,
 ) -> TranscriptionRequest:
     """The request for the engine: first what is cheap to refuse, then the decoded recording."""
+    if task is Task.TRANSLATE and not engine.translates():
+        raise InvalidRequest(
+            "This model cannot translate: it knows English alone, or was not trained for it. "
+            "Use /v1/audio/transcriptions, or another model.",
+            param="model",
+            code="unsupported_value",
+        )
     language = languages.resolve(form.language, engine.languages())
     if form.prompt:
         await to_thread.run_sync(engine.check_prompt, form.prompt)
@@ -170,7 +195,9 @@ async def _understood(
         language=language,
         prompt=form.prompt,
         temperature=form.temperature,
+        translate=task is Task.TRANSLATE,
         timestamps=form.response_format.has_times,
+        words=form.words,
     )
 
 

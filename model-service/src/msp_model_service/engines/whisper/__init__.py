@@ -1,0 +1,1 @@
+"""Transcription by Whisper models: windows of many recordings written down together, token by token."""
