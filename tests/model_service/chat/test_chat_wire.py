@@ -103,6 +103,14 @@ def test_streamed_or_not_the_text_is_the_same_and_whole(
         assert whole.finish_reason == "length" or len(words) < 5
 
 
+def test_a_stream_without_it_has_no_usage_and_a_whole_answer_always(client: openai.OpenAI) -> None:
+    for options in (None, {}, {"include_usage": None}, {"include_usage": False, "include_obfuscation": True}):
+        assert all(
+            "usage" not in chunk for chunk in events(post(client, stream=True, stream_options=options))
+        )
+    assert post(client, stream_options={"include_usage": True}).json()["usage"]["total_tokens"] > 0
+
+
 def test_every_choice_has_its_role_and_reason(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(model="", messages=HELLO, n=3)
     assert [c.index for c in whole.choices] == [0, 1, 2]
@@ -119,7 +127,8 @@ def test_nulls_and_unknown_fields_are_accepted_everywhere(client: openai.OpenAI)
     names = """
         temperature top_p stop presence_penalty frequency_penalty tools tool_choice response_format seed n
         logprobs top_logprobs stream stream_options max_tokens max_completion_tokens logit_bias user functions
-        parallel_tool_calls modalities chat_template_kwargs top_k min_p repetition_penalty ignore_eos model
+        parallel_tool_calls modalities reasoning_effort chat_template_kwargs top_k min_p repetition_penalty
+        ignore_eos model
     """
     null = dict.fromkeys(names.split())
     assert post(client, **null).json()["choices"]
@@ -196,8 +205,8 @@ def test_all_roles_are_understood(client: openai.OpenAI) -> None:
         ({"logit_bias": {"x": 1}}, "logit_bias.x.[key]"),
         ({"logit_bias": {"1": 101}}, "logit_bias.1"),
         ({"logit_bias": {"99999": 1}}, "logit_bias"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name"),
         ({"response_format": {"type": "poem"}}, "response_format"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),

@@ -78,6 +78,31 @@ def test_log_probabilities_have_the_older_shape(client: openai.OpenAI, stream: b
     assert all(logprob < 0 for part in parts for logprob in part["token_logprobs"])
 
 
+@pytest.mark.parametrize("max_tokens", [0, 2])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_echo_brings_the_prompts_own_log_probabilities(
+    client: openai.OpenAI, max_tokens: int, stream: bool
+) -> None:
+    answer = post(client, prompt="abc", echo=True, logprobs=1, max_tokens=max_tokens, stream=stream)
+    if stream:
+        bodies = [json.loads(f.removeprefix("data: ")) for f in answer.text.split("\n\n")[:-2]]
+    else:
+        bodies = [answer.json()]
+    choices = [body["choices"][0] for body in bodies]
+    parts = [choice["logprobs"] for choice in choices]
+    assert "".join(choice["text"] for choice in choices) == "abc" + "Yo"[:max_tokens]
+    tokens = [token for part in parts for token in part["tokens"]]
+    assert tokens == [*"abc", *"Yo"[:max_tokens]]
+    logprobs = [logprob for part in parts for logprob in part["token_logprobs"]]
+    assert logprobs[0] is None
+    assert all(logprob < 0 for logprob in logprobs[1:])
+    assert [top and len(top) for part in parts for top in part["top_logprobs"]] == [None] + [1] * (
+        2 + max_tokens
+    )
+    assert [at for part in parts for at in part["text_offset"]] == list(range(3 + max_tokens))
+    assert choices[-1]["finish_reason"] == "length"
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -95,8 +120,9 @@ def test_log_probabilities_have_the_older_shape(client: openai.OpenAI, stream: b
         ({"suffix": "end"}, "suffix"),
         ({"best_of": 2}, "best_of"),
         ({"logprobs": 6}, "logprobs"),
-        ({"logprobs": 1, "echo": True}, "logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 0, "echo": True}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(

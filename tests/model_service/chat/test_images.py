@@ -4,6 +4,8 @@ import io
 import struct
 import time
 import zlib
+from random import Random
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -85,13 +87,15 @@ def test_truncated_files_are_refused(form: str) -> None:
     refusal(data_uri(file.getvalue()[: len(file.getvalue()) // 2]))
 
 
-def test_a_decompression_bomb_is_refused_by_its_announced_size() -> None:
-    def chunk(name: bytes, data: bytes) -> bytes:
-        body = name + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+def png_chunk(name: bytes, data: bytes) -> bytes:
+    body = name + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
-    bomb = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b"")
+
+def test_a_decompression_bomb_is_refused_by_its_announced_size() -> None:
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    pixels = png_chunk(b"IDAT", zlib.compress(bytes(10_000))) + png_chunk(b"IEND", b"")
+    bomb = b"\x89PNG\r\n\x1a\n" + head + pixels
     assert refusal(data_uri(bomb)).code == "image_too_large"
 
 
@@ -127,3 +131,67 @@ def test_the_placeholder_is_a_small_white_square_only() -> None:
     assert picture((16, 16), "white")
     assert not picture((16, 16), "red")
     assert not picture((32, 16), "white")
+
+
+def webp_of_announced_size(side: int) -> bytes:
+    """A moving WebP of 8 x 8 pixels whose head claims a canvas of `side` by `side`."""
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:], duration=10)
+    data = bytearray(file.getvalue())
+    at = data.index(b"VP8X") + 12
+    data[at : at + 6] = struct.pack("<I", side - 1)[:3] * 2
+    return bytes(data)
+
+
+def gif_of_announced_size(side: int) -> bytes:
+    data = bytearray(image_bytes((8, 8), form="GIF"))
+    data[6:10] = struct.pack("<HH", side, side)
+    at = data.index(b",") + 5
+    data[at : at + 4] = struct.pack("<HH", side, side)
+    return bytes(data)
+
+
+def jpeg_of_announced_size(side: int) -> bytes:
+    data = bytearray(image_bytes((8, 8), form="JPEG"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", side, side)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("bomb", [webp_of_announced_size, gif_of_announced_size, jpeg_of_announced_size])
+@pytest.mark.parametrize("side", [7000, 16_000])
+def test_bombs_of_every_format_are_refused_by_their_announced_size(bomb: Any, side: int) -> None:
+    assert refusal(data_uri(bomb(side))).code == "image_too_large"
+
+
+@pytest.mark.parametrize("name", [b"zTXt", b"iCCP"])
+def test_a_bomb_in_a_files_notes_is_refused(name: bytes) -> None:
+    notes = png_chunk(name, b"a\0\0" + zlib.compress(bytes(100_000_000), 9))
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+    pixels = png_chunk(b"IDAT", zlib.compress(b"\0\0\0\0")) + png_chunk(b"IEND", b"")
+    assert refusal(data_uri(b"\x89PNG\r\n\x1a\n" + head + notes + pixels)).code == "invalid_image"
+
+
+def test_only_the_first_frame_of_a_moving_picture_is_read() -> None:
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")] * 50
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    read = read_data_uri(data_uri(file.getvalue()), ImageLimits(), WHERE)
+    pixel = read.image.getpixel((4, 4))
+    assert isinstance(pixel, tuple)
+    assert pixel[0] > 200 > pixel[2]
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_damaged_files_are_read_or_refused_and_nothing_else(form: str) -> None:
+    whole = image_bytes((40, 30), form=form)
+    random = Random(form)
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(random.randint(1, 8)):
+            data[random.randrange(len(data))] = random.randrange(256)
+        try:
+            read_data_uri(data_uri(bytes(data[: random.randint(1, len(data))])), ImageLimits(), WHERE)
+        except InvalidRequest as error:
+            assert error.param == WHERE  # noqa: PT017

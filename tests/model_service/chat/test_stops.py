@@ -2,7 +2,7 @@
 
 import pytest
 
-from msp_model_service.chat.stops import StopWatcher, held_back
+from msp_model_service.chat.stops import StopsBehindThinking, StopWatcher, held_back
 
 
 def shown(pieces: list[str], stops: list[str]) -> tuple[list[str], bool]:
@@ -45,3 +45,22 @@ def test_only_a_proper_beginning_is_held_back() -> None:
     assert held_back("xab", ["abc"]) == 2
     assert held_back("xabc", ["abc"]) == 0
     assert held_back("", ["abc"]) == 0
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("text", "begun", "shown"),
+    [
+        ("<think>a.b</think>c.d", False, "<think>a.b</think>c"),
+        ("a.b</think>c.d", True, "a.b</think>c"),
+        ("c.d", False, "c"),
+        ("<th.", False, "<th"),
+        ("<think>a.", False, "<think>a."),
+        ("<th", False, "<th"),
+    ],
+)
+def test_thinking_is_not_stopped(text: str, begun: bool, shown: str, size: int) -> None:
+    watcher = StopsBehindThinking(["."], start="<think>", end="</think>", begun=begun)
+    told = "".join(watcher.feed(text[i : i + size]) for i in range(0, len(text), size))
+    assert told + watcher.finish() == shown
+    assert watcher.stopped == text.startswith(shown + ".")

@@ -5,15 +5,24 @@ import json
 import pytest
 
 from msp_model_service.chat.tool_calls import ParsedCall, ToolCallParser
-from msp_model_service.chat.tool_formats import HERMES
+from msp_model_service.chat.tool_formats import (
+    ELEMENTS,
+    GRANITE,
+    HERMES,
+    LLAMA3,
+    MISTRAL,
+    MISTRAL_ARGS,
+    PHI4,
+    ToolFormat,
+)
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
 Told = list[str | tuple[str, str]]
 
 
-def parsed(text: str, size: int) -> Told:
+def parsed(text: str, size: int, form: ToolFormat = HERMES) -> Told:
     """What a parser tells of `text` fed in pieces of `size`; neighbouring contents joined."""
-    parser = ToolCallParser(HERMES)
+    parser = ToolCallParser(form)
     parts: list[str | ParsedCall] = []
     for i in range(0, len(text), size):
         parts += parser.feed(text[i : i + size])
@@ -79,3 +88,39 @@ def test_ids_differ_and_arguments_keep_their_script() -> None:
     assert isinstance(two, ParsedCall)
     assert one.id != two.id
     assert one.arguments == '{"city": "東京"}'
+
+
+FORMS = [
+    (
+        ELEMENTS,
+        "<tool_call>\n<function=f>\n<parameter=x>\n1\n</parameter>\n"
+        "<parameter=y>\na b\n</parameter>\n</function>\n</tool_call>",
+        [("f", '{"x": 1, "y": "a b"}')],
+    ),
+    (ELEMENTS, "<tool_call>\n<function=f>\n</function>\n</tool_call>", [("f", "{}")]),
+    (LLAMA3, '{"name": "f", "parameters": {"x": 1}}', [("f", '{"x": 1}')]),
+    (LLAMA3, '<|python_tag|>{"name": "f", "parameters": {"x": 1}}', [("f", '{"x": 1}')]),
+    (LLAMA3, '{"name": "f", "parameters": {}}; {"name": "g", "parameters": {}}', [("f", "{}"), ("g", "{}")]),
+    (LLAMA3, '{"name": "Ann", "age": 5}', ['{"name": "Ann", "age": 5}']),
+    (LLAMA3, '{"name": "f", "parameters": ', ['{"name": "f", "parameters": ']),
+    (LLAMA3, "Hello {you}", ["Hello {you}"]),
+    (
+        MISTRAL,
+        '[TOOL_CALLS][{"name": "f", "arguments": {"x": 1}}, {"name": "g", "arguments": {}}]',
+        [("f", '{"x": 1}'), ("g", "{}")],
+    ),
+    (MISTRAL, 'Well.[TOOL_CALLS] [{"name": "f"}]', ["Well.", ("f", "{}")]),
+    (MISTRAL, '[TOOL_CALLS][{"name": "f"', ['[TOOL_CALLS][{"name": "f"']),
+    (MISTRAL_ARGS, '[TOOL_CALLS]f[ARGS]{"x": 1}[TOOL_CALLS]g[ARGS]{}', [("f", '{"x": 1}'), ("g", "{}")]),
+    (MISTRAL_ARGS, '[TOOL_CALLS]f[CALL_ID]abc[ARGS]{"x": 1}', [("f", '{"x": 1}')]),
+    (MISTRAL_ARGS, '[TOOL_CALLS]f{"x": 1}', [("f", '{"x": 1}')]),
+    (MISTRAL_ARGS, "[TOOL_CALLS]f[ARGS]{", ["[TOOL_CALLS]f[ARGS]{"]),
+    (PHI4, '<|tool_call|>[{"name": "f", "arguments": {}}]<|/tool_call|>', [("f", "{}")]),
+    (GRANITE, '<|tool_call|>[{"name": "f", "arguments": {}}]', [("f", "{}")]),
+    (HERMES, "<tool_call>[]</tool_call>", ["<tool_call>[]</tool_call>"]),
+]
+
+
+@pytest.mark.parametrize(("form", "text", "told"), FORMS)
+def test_every_family_is_read_in_its_own_way(form: ToolFormat, text: str, told: Told, size: int) -> None:
+    assert parsed(text, size, form) == told

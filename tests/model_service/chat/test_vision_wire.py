@@ -11,7 +11,9 @@ import openai
 import pytest
 
 from msp_common.contracts.model_type import ModelType
-from support.chat_fakes import data_uri, image_bytes, image_part, user
+from msp_model_service.chat.images import ImageLimits
+from support.chat_fakes import chat_app, data_uri, fake_engine, image_bytes, image_part, user
+from support.servers import run_server
 
 Make = Any
 PLACEHOLDER = data_uri(image_bytes((16, 16), "white", "JPEG"))
@@ -38,7 +40,7 @@ def text_part(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_an_image_reaches_the_engine_whatever_its_label(sees: openai.OpenAI, form: str) -> None:
     url = data_uri(image_bytes(form=form), "image/bmp")
     assert said(sees, user([text_part("what?"), image_part(url)])) == "You said: what? I see 20 x 10 pixels."
@@ -77,6 +79,19 @@ def test_a_damaged_image_is_refused_by_its_place(sees: openai.OpenAI) -> None:
 def test_too_many_images_are_refused(sees: openai.OpenAI) -> None:
     answer = post(sees, user([image_part(data_uri())] * 17))
     assert answer.json()["error"]["code"] == "too_many_images"
+
+
+def test_all_images_of_a_request_have_a_limit_together() -> None:
+    limits = ImageLimits(pixels_all=500)
+    with run_server(chat_app(fake_engine(ModelType.MULTIMODAL), ModelType.MULTIMODAL, limits=limits)) as url:
+
+        def answered(count: int) -> httpx.Response:
+            body = {"messages": [user([image_part(data_uri())] * count)]}
+            return httpx.post(f"{url}/v1/chat/completions", json=body)
+
+        assert answered(2).status_code == 200
+        error = answered(3).json()["error"]
+        assert (error["code"], error["param"]) == ("image_too_large", "messages.0.content.2.image_url")
 
 
 def test_only_users_show_images(sees: openai.OpenAI) -> None:

@@ -1,22 +1,29 @@
-"""From an engine's events to what a client is told: content, tool calls, and why it ended."""
+"""From an engine's events to what a client is told: thinking, content, tool calls, and why it ended."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from msp_model_service.chat.held_calls import (
+    CallArguments,
+    CallBegun,
+    HeldCallParser,
+    can_be_told_early,
+)
+from msp_model_service.chat.reasoning import ReasoningParser, Thought
 from msp_model_service.chat.tool_calls import ParsedCall, ToolCallParser
-from msp_model_service.chat.tool_formats import ToolFormat
-from msp_model_service.engines.chat import Generation, TokenEvent, TokenLogprob
+from msp_model_service.engines.chat import Generation, PreparedPrompt, TokenEvent, TokenLogprob
 
 Finish = Literal["stop", "length", "tool_calls"]
+Part = str | Thought | ParsedCall | CallBegun | CallArguments
 
 
 @dataclass(frozen=True)
 class Delta:
-    """What one event adds to a choice. Content and calls never come in the same part."""
+    """What one event adds to a choice. Thinking, content and calls never come in the same part."""
 
-    parts: tuple[str | ParsedCall, ...] = ()
+    parts: tuple[Part, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     finish: Finish | None = None
 
@@ -29,19 +36,67 @@ class Delta:
 class ChoiceReader:
     """Reads the events of one choice. Streamed or not, answers are made by this, so they are the same."""
 
-    def __init__(self, form: ToolFormat | None) -> None:
-        self._parser = ToolCallParser(form) if form is not None else None
+    def __init__(
+        self, prompt: PreparedPrompt, *, several_calls: bool = True, calls_held: bool = False
+    ) -> None:
+        """Without `several_calls`, calls after the first are left out. `calls_held`: a grammar sees to both
+        that and their form."""
+        self._several_calls = several_calls or calls_held
+        self._calls: ToolCallParser | HeldCallParser | None = None
+        if prompt.tool_format is not None and calls_held and can_be_told_early(prompt.tool_format):
+            self._calls = HeldCallParser(prompt.tool_format)
+        elif prompt.tool_format is not None:
+            self._calls = ToolCallParser(prompt.tool_format)
+        self._thinking = None
+        if prompt.reasoning is not None:
+            self._thinking = ReasoningParser(prompt.reasoning, begun=prompt.thinks)
+        self._called = False
+        self.reasoning_tokens = 0
+        """Tokens of the thinking part so far, its markers included."""
+        self._unspoken = 0
+        """Tokens so far, until the first that belongs to content."""
 
     def read(self, event: TokenEvent) -> Delta:
         """What the event adds."""
-        if self._parser is None:
-            return Delta((event.text,) if event.text else (), event.logprobs, event.finish)
-        parts = self._parser.feed(event.text) if event.text else []
+        parts = self._split(event)
         if event.finish is None:
             return Delta(tuple(parts), event.logprobs)
-        parts += self._parser.finish()
-        called = self._parser.calls and event.finish == "stop"
+        called = self._calls is not None and self._calls.calls and event.finish == "stop"
         return Delta(tuple(parts), event.logprobs, "tool_calls" if called else event.finish)
+
+    def _split(self, event: TokenEvent) -> list[Part]:
+        ends = event.finish is not None
+        if self._thinking is None:
+            return self._with_calls([event.text] if event.text else [], ends=ends)
+        before = self._thinking.said_nothing
+        told = self._thinking.feed(event.text) if event.text else []
+        if ends:
+            told += self._thinking.finish()
+        if before:
+            self._unspoken += len(event.token_ids)
+            if self._thinking.thought:
+                self.reasoning_tokens = self._unspoken
+        thoughts: list[Part] = [part for part in told if isinstance(part, Thought)]
+        words = [part for part in told if isinstance(part, str)]
+        return thoughts + self._with_calls(words, ends=ends)
+
+    def _with_calls(self, words: Sequence[str], *, ends: bool) -> list[Part]:
+        if self._calls is None:
+            return list(words)
+        parts: list[Part] = []
+        for text in words:
+            parts += self._calls.feed(text)
+        if ends:
+            parts += self._calls.finish()
+        return parts if self._several_calls else self._first_call_only(parts)
+
+    def _first_call_only(self, parts: Sequence[Part]) -> list[Part]:
+        kept: list[Part] = []
+        for part in parts:
+            if not isinstance(part, ParsedCall) or not self._called:
+                kept.append(part)
+            self._called = self._called or isinstance(part, ParsedCall)
+        return kept
 
 
 async def merged(generations: Sequence[Generation]) -> AsyncIterator[tuple[int, TokenEvent]]:

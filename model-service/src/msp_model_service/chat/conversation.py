@@ -53,6 +53,8 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
+    thinking: str | None = None
+    """What the assistant had thought in this turn, where the client sends it back."""
 
     @property
     def text(self) -> str:

@@ -24,6 +24,8 @@ class ImageLimits:
     count: int = 16
     bytes_each: int = 20 * 2**20
     pixels_each: int = 40_000_000
+    pixels_all: int = 64_000_000
+    """Of all images of a request together, as they are kept: three bytes each."""
     longest_side: int = 4096
     """Larger images are scaled down to it: no vision model reads more, and memory stays bounded."""
 
@@ -73,7 +75,7 @@ def decode(data: bytes, limits: ImageLimits, param: str) -> Picture:
             param=param,
             code="invalid_image",
         ) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
         raise InvalidRequest("The image has too many pixels.", param=param, code="image_too_large") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
         raise InvalidRequest(

@@ -1,6 +1,6 @@
 """From the wire to a Conversation: what the model cannot take is refused by the name of its field."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,8 +15,13 @@ T = TypeVar("T")
 _ROLES = {"developer": Role.SYSTEM, "function": Role.TOOL}
 
 
-def read_conversation(body: ChatRequest, can: Capabilities, limits: ImageLimits) -> Conversation:
-    """The conversation of a request. Decodes images, so it belongs into a thread. Raises InvalidRequest."""
+def read_conversation(
+    body: ChatRequest, can: Capabilities, limits: ImageLimits, shown: Sequence[WireTool] | None = None
+) -> Conversation:
+    """The conversation of a request. Decodes images, so it belongs into a thread. Raises InvalidRequest.
+
+    `shown` are the tools that the model is to see; without it, all of them.
+    """
     reader = _Reader("image" in can.input_modalities, limits)
     messages = tuple(
         message
@@ -27,24 +32,29 @@ def read_conversation(body: ChatRequest, can: Capabilities, limits: ImageLimits)
         raise InvalidRequest(
             "There is nothing to answer: all messages are empty.", param="messages", code="invalid_value"
         )
-    return Conversation(messages, _tools(body, can), body.chat_template_kwargs or {})
+    return Conversation(messages, _tools(body, can, shown), _template_arguments(body))
 
 
-def _tools(body: ChatRequest, can: Capabilities) -> tuple[dict[str, object], ...]:
-    """The tools that the model is to see: none when there are none, or `tool_choice` is `none`."""
+def _template_arguments(body: ChatRequest) -> dict[str, object]:
+    """Variables for the template, those that the client names itself on top."""
+    given: dict[str, object] = {}
+    if body.reasoning_effort is not None:
+        given["reasoning_effort"] = body.reasoning_effort
+        if body.reasoning_effort == "none":
+            given["enable_thinking"] = False
+    return {**given, **(body.chat_template_kwargs or {})}
+
+
+def _tools(
+    body: ChatRequest, can: Capabilities, shown: Sequence[WireTool] | None
+) -> tuple[dict[str, object], ...]:
+    """The tools that the model is to see."""
     if body.functions:
         raise _unsupported("functions", "'functions' is the form before 'tools'; send 'tools'")
-    tools = tuple(_tool(tool, f"tools.{i}") for i, tool in enumerate(body.tools or ()))
-    choice = body.tool_choice
-    if choice not in (None, "none", "auto"):
-        known = choice == "required" or isinstance(choice, dict)
-        raise _unsupported(
-            "tool_choice",
-            "this engine cannot force a tool call; use 'auto' or 'none'"
-            if known
-            else "it is no known choice",
-        )
-    if not tools or choice == "none":
+    for i, tool in enumerate(body.tools or ()):
+        _tool(tool, f"tools.{i}")
+    tools = tuple(_tool(tool, "tools") for tool in (body.tools or () if shown is None else shown))
+    if not tools:
         return ()
     if not can.tools:
         raise _unsupported("tools", "this model's chat template has no place for tools")
@@ -76,6 +86,7 @@ class _Reader:
     sees_images: bool
     limits: ImageLimits
     pictures: int = 0
+    pixels: int = 0
 
     def message(self, wire: WireMessage, param: str) -> Message | None:
         """The message; None for an empty system message, which some clients always send first."""
@@ -98,7 +109,8 @@ class _Reader:
         if role is Role.ASSISTANT and wire.refusal and not parts:
             parts = (Text(wire.refusal),)
         calls = tuple(ToolCall(c.id, c.function.name, c.function.arguments) for c in wire.tool_calls or ())
-        return Message(role, parts, calls, wire.tool_call_id, wire.name)
+        thinking = wire.reasoning_content if role is Role.ASSISTANT else None
+        return Message(role, parts, calls, wire.tool_call_id, wire.name, thinking)
 
     def _parts(self, wire: WireMessage, role: Role, param: str) -> Iterator[Text | Picture]:
         for i, part in enumerate(wire.content or ()):
@@ -120,8 +132,7 @@ class _Reader:
         if not self.sees_images:
             raise _unsupported(param, "this model takes text only")
         url = _needed(part.image_url, param).url
-        self._count(param)
-        return read_data_uri(url, self.limits, param)
+        return self._counted(read_data_uri(url, self.limits, param), param)
 
     def _text(self, text: str, role: Role, param: str, i: int) -> Iterator[Text | Picture]:
         """Words, preceded by the images that were hidden in them."""
@@ -131,16 +142,23 @@ class _Reader:
             for url in urls:
                 picture = read_data_uri(url, self.limits, where)
                 if not markdown_images.is_placeholder(picture):
-                    self._count(where)
-                    yield picture
+                    yield self._counted(picture, where)
         yield Text(words)
 
-    def _count(self, param: str) -> None:
+    def _counted(self, picture: Picture, param: str) -> Picture:
         self.pictures += 1
+        self.pixels += picture.image.width * picture.image.height
         if self.pictures > self.limits.count:
             raise InvalidRequest(
                 f"The request has more than {self.limits.count} images.", param=param, code="too_many_images"
             )
+        if self.pixels > self.limits.pixels_all:
+            raise InvalidRequest(
+                f"The images of the request have more than {self.limits.pixels_all} pixels together.",
+                param=param,
+                code="image_too_large",
+            )
+        return picture
 
 
 _KNOWN_PARTS = ("image_url", "input_audio", "file", "refusal")

@@ -4,11 +4,13 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from msp_common import sse
-from msp_model_service.chat.choices import Delta, Finish
+from msp_model_service.chat.choices import Delta, Finish, Part
+from msp_model_service.chat.held_calls import CallArguments, CallBegun
+from msp_model_service.chat.reasoning import Thought
 from msp_model_service.chat.tool_calls import ParsedCall
 from msp_model_service.engines.chat import Likelihood, TokenLogprob, Usage
 
@@ -20,13 +22,16 @@ def frame(body: Json) -> bytes:
     return sse.frame(json.dumps(body, ensure_ascii=True, separators=(",", ":")))
 
 
-def usage_json(usage: Usage) -> Json:
-    """OpenAI's `usage`."""
-    return {
+def usage_json(usage: Usage, reasoning_tokens: int | None = None) -> Json:
+    """OpenAI's `usage`; `reasoning_tokens` of a model that thinks."""
+    body: Json = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
+    if reasoning_tokens is not None:
+        body["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
+    return body
 
 
 def logprobs_json(logprobs: Sequence[TokenLogprob]) -> Json:
@@ -70,6 +75,7 @@ class WholeChoice:
 
     with_logprobs: bool
     text: str = ""
+    thinking: str | None = None
     calls: list[ParsedCall] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish: Finish | None = None
@@ -79,6 +85,12 @@ class WholeChoice:
         for part in delta.parts:
             if isinstance(part, ParsedCall):
                 self.calls.append(part)
+            elif isinstance(part, CallBegun):
+                self.calls.append(ParsedCall(part.id, part.name, ""))
+            elif isinstance(part, CallArguments):
+                self.calls[-1] = replace(self.calls[-1], arguments=self.calls[-1].arguments + part.text)
+            elif isinstance(part, Thought):
+                self.thinking = (self.thinking or "") + part.text
             else:
                 self.text += part
         self.logprobs += delta.logprobs
@@ -87,6 +99,8 @@ class WholeChoice:
     def json(self, index: int) -> Json:
         """The choice."""
         message: Json = {"role": "assistant", "content": self.text, "refusal": None}
+        if self.thinking is not None:
+            message["reasoning_content"] = self.thinking
         if self.calls:
             message["content"] = self.text or None
             message["tool_calls"] = [
@@ -116,7 +130,7 @@ class ChunkedChoice:
             return
         if not self.opened:
             self.opened = True
-            calls_only = bool(delta.parts) and isinstance(delta.parts[0], ParsedCall)
+            calls_only = bool(delta.parts) and isinstance(delta.parts[0], ParsedCall | CallBegun)
             yield self._choice({"role": "assistant", "content": None if calls_only else "", "refusal": None})
         pieces = [piece for part in delta.parts for piece in self._pieces(part)]
         if not pieces and delta.logprobs:
@@ -126,14 +140,21 @@ class ChunkedChoice:
         if delta.finish is not None:
             yield self._choice({}, finish=delta.finish)
 
-    def _pieces(self, part: str | ParsedCall) -> Iterator[Json]:
+    def _pieces(self, part: Part) -> Iterator[Json]:
         if isinstance(part, str):
             yield {"content": part}
+            return
+        if isinstance(part, Thought):
+            yield {"reasoning_content": part.text}
+            return
+        if isinstance(part, CallArguments):
+            yield {"tool_calls": [{"index": self.calls - 1, "function": {"arguments": part.text}}]}
             return
         index, self.calls = self.calls, self.calls + 1
         head = {"name": part.name, "arguments": ""}
         yield {"tool_calls": [{"index": index, "id": part.id, "type": "function", "function": head}]}
-        yield {"tool_calls": [{"index": index, "function": {"arguments": part.arguments}}]}
+        if isinstance(part, ParsedCall):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": part.arguments}}]}
 
     def _choice(
         self, delta: Json, logprobs: Sequence[TokenLogprob] = (), finish: Finish | None = None

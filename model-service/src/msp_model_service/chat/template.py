@@ -4,6 +4,7 @@ Families differ in how content is spelt, whether a system role exists, whether r
 tools are shown. All that is data in a TemplateProfile; nothing else asks which family a model is of.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from jinja2.exceptions import TemplateError
 
 from msp_model_service.chat.conversation import Conversation, Message, Picture, Role, Text, ToolCall
+from msp_model_service.chat.reasoning import ReasoningFormat
 from msp_model_service.chat.tool_formats import ToolFormat, format_of
 
 Render = Callable[[list[dict[str, Any]], list[dict[str, Any]] | None], str]
@@ -35,6 +37,8 @@ class TemplateProfile:
     """Whether two turns of one role in a row are refused; they are then joined."""
     tool_format: ToolFormat | None = None
     """Null where the template shows no tools, or writes calls in a form not known here."""
+    reasoning: ReasoningFormat | None = None
+    """Null where the model does not think before it speaks."""
 
 
 def probe(render: Render, *, sees_images: bool) -> TemplateProfile | None:
@@ -84,8 +88,9 @@ def _tool_format(render: Render, profile: TemplateProfile) -> ToolFormat | None:
             "parameters": {"type": "object", "properties": {}},
         },
     }
-    call = Message(Role.ASSISTANT, tool_calls=(ToolCall("call_0", "probe", "{}"),))
-    answer = Message(Role.TOOL, (Text("done"),), tool_call_id="call_0", name="probe")
+    # Nine letters and digits: some of Mistral's templates refuse any other id.
+    call = Message(Role.ASSISTANT, tool_calls=(ToolCall("callprobe", "probe", "{}"),))
+    answer = Message(Role.TOOL, (Text("done"),), tool_call_id="callprobe", name="probe")
     talk = Conversation((_said(Role.USER, "hello"), call, answer))
     try:
         shown = render(template_messages(Conversation(talk.messages[:1]), profile), [tool])
@@ -126,18 +131,28 @@ def _as_dict(message: Message, profile: TemplateProfile) -> dict[str, Any]:
         given["content"] = [_as_part(part) for part in message.parts]
     if message.name is not None:
         given["name"] = message.name
+    if message.thinking is not None and profile.reasoning is not None:
+        given["reasoning_content"] = message.thinking
     if message.tool_call_id is not None:
-        given["tool_call_id"] = message.tool_call_id
+        given["tool_call_id"] = _call_id(message.tool_call_id, profile)
     if message.tool_calls:
         given["tool_calls"] = [
             {
                 "type": "function",
-                "id": c.id,
+                "id": _call_id(c.id, profile),
                 "function": {"name": c.name, "arguments": _arguments(c.arguments)},
             }
             for c in message.tool_calls
         ]
     return given
+
+
+def _call_id(call_id: str, profile: TemplateProfile) -> str:
+    """The id, or one of the length that the family insists on; the same for the same id."""
+    length = profile.tool_format.id_length if profile.tool_format is not None else None
+    if length is None or (len(call_id) == length and call_id.isalnum()):
+        return call_id
+    return hashlib.sha256(call_id.encode("utf-8", "replace")).hexdigest()[:length]
 
 
 def _as_part(part: Text | Picture) -> dict[str, Any]:

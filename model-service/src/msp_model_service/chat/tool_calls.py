@@ -1,21 +1,14 @@
 """Finding tool calls in a model's text while it is being written."""
 
-import json
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from msp_model_service.chat.call_bodies import ParsedCall, read_calls
 from msp_model_service.chat.stops import held_back
 from msp_model_service.chat.tool_formats import ToolFormat
 
+__all__ = ["ParsedCall", "ToolCallParser"]
 
-@dataclass(frozen=True)
-class ParsedCall:
-    """One complete call. `arguments` is a JSON object as text."""
-
-    id: str
-    name: str
-    arguments: str
+_OPENINGS = ("{", "[")
 
 
 class ToolCallParser:
@@ -29,6 +22,8 @@ class ToolCallParser:
         self._form = form
         self._rest = ""
         self._in_call = False
+        self._bare = form.bare
+        """Whether the answer may still turn out to be a call without a marker."""
         self._blank = ""
         """White space before the call being read: content after all, if the call is none."""
         self._after_call = False
@@ -42,22 +37,35 @@ class ToolCallParser:
     def finish(self) -> list[str | ParsedCall]:
         """What is left when the text has ended; a last call may lack its end marker."""
         rest, self._rest = self._rest, ""
-        return list(self._call(rest, end="") if self._in_call else self._content(rest))
+        if self._in_call:
+            return list(self._calls(rest, end=""))
+        if self._bare and rest.lstrip().startswith(_OPENINGS):
+            calls = read_calls(rest, self._form)
+            self.calls += len(calls)
+            return list(calls) or [rest]
+        return list(self._content(rest))
 
     def _parts(self) -> Iterator[str | ParsedCall]:
+        if self._bare:
+            begun = self._rest.lstrip()
+            if not begun or begun.startswith(_OPENINGS):
+                return  # only the end will tell whether it is a call
+            self._bare = False
         while True:
-            marker = self._form.end if self._in_call else self._form.start
+            # Without an end marker a call ends where the next one begins.
+            marker = (self._form.end or self._form.start) if self._in_call else self._form.start
             before, found, after = self._rest.partition(marker)
             if not found:
                 break
             self._rest = after
             if self._in_call:
-                yield from self._call(before, end=marker)
+                yield from self._calls(before, end=self._form.end)
+                self._in_call = not self._form.end
             else:
                 content = before.rstrip()
                 self._blank = before[len(content) :]
                 yield from self._content(content)
-            self._in_call = not self._in_call
+                self._in_call = True
         if not self._in_call:
             held = held_back(self._rest, (self._form.start,))
             ready = self._rest[: len(self._rest) - held].rstrip()
@@ -71,27 +79,12 @@ class ToolCallParser:
             self._after_call = False
             yield text
 
-    def _call(self, body: str, *, end: str) -> Iterator[str | ParsedCall]:
-        call = _read(body, self._form)
-        if call is None:
+    def _calls(self, body: str, *, end: str) -> Iterator[str | ParsedCall]:
+        calls = read_calls(body, self._form)
+        if not calls:
             yield from self._content(self._blank + self._form.start + body + end)
+            self._blank = ""
         else:
-            self.calls += 1
+            self.calls += len(calls)
             self._after_call = True
-            yield call
-
-
-def _read(body: str, form: ToolFormat) -> ParsedCall | None:
-    """The call that `body` describes, or None where it describes none."""
-    try:
-        call = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(call, dict):
-        return None
-    name, arguments = call.get(form.name_key), call.get(form.arguments_key, {})
-    if isinstance(arguments, dict):
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    if not isinstance(name, str) or not name or not isinstance(arguments, str):
-        return None
-    return ParsedCall(f"call_{uuid.uuid4().hex[:24]}", name, arguments)
+            yield from calls

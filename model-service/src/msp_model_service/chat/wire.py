@@ -95,6 +95,8 @@ class WireMessage(WireModel):
     content: Content = None
     name: Words | None = None
     refusal: Words | None = None
+    reasoning_content: Words | None = None
+    """Not OpenAI's: what a model that thinks had thought in this turn."""
     tool_calls: list[WireToolCall] | None = None
     tool_call_id: str | None = None
 
@@ -107,6 +109,7 @@ class WireFunction(WireModel):
     name: str = Field(min_length=1, max_length=256)
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class WireTool(WireModel):
@@ -123,10 +126,23 @@ class StreamOptions(WireModel):
     """One more event before the end, with the usage and no choices."""
 
 
+class NamedSchema(WireModel):
+    """A JSON schema for the answer."""
+
+    name: str = Field(min_length=1, max_length=64)
+    description: str | None = None
+    json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    """Absent: any JSON object."""
+    strict: bool | None = None
+    """Makes no difference: a schema is always held to, and what of it cannot be held to is refused."""
+
+
 class ResponseFormat(WireModel):
     """The form of the answer."""
 
     type: str
+    """`text`, `json_object` or `json_schema`."""
+    json_schema: NamedSchema | None = None
 
 
 class GenerationFields(WireModel):
@@ -171,7 +187,7 @@ class ChatRequest(GenerationFields):
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     tools: list[WireTool] | None = None
     tool_choice: Any = None
-    """`none` or `auto`."""
+    """`none`, `auto`, `required`, a function by its name, or some to choose from (`allowed_tools`)."""
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     chat_template_kwargs: dict[str, Any] | None = None
@@ -179,6 +195,8 @@ class ChatRequest(GenerationFields):
     functions: list[Any] | None = None
     """OpenAI's form before `tools`; refused."""
     modalities: list[str] | None = None
+    reasoning_effort: str | None = None
+    """Handed to chat templates that know it; `none` turns thinking off where the template can."""
 
     @property
     def answer_limit(self) -> int | None:
@@ -192,8 +210,8 @@ class CompletionRequest(GenerationFields):
 
     prompt: Any
     """A string, a list of strings, a list of token ids, or a list of such lists."""
-    max_tokens: int | None = Field(default=None, ge=1)
-    """16 when absent."""
+    max_tokens: int | None = Field(default=None, ge=0)
+    """16 when absent; 0 with `echo` only."""
     logprobs: int | None = Field(default=None, ge=0, le=5)
     echo: bool | None = None
     best_of: int | None = None

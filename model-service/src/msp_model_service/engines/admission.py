@@ -17,11 +17,11 @@ def room_for(request: GenerationRequest, *, context_length: int | None, vocabula
                 code="invalid_value",
             )
     if context_length is None:
-        return request.max_tokens or UNBOUNDED_ANSWER
+        return UNBOUNDED_ANSWER if request.max_tokens is None else request.max_tokens
     prompt = len(request.prompt.token_ids)
     left = context_length - prompt
     param = "prompt" if request.prompt.continues else "messages"
-    if left < 1:
+    if left < (0 if request.max_tokens == 0 else 1):
         raise ContextTooLong(
             f"This model's context is {context_length} tokens, and the prompt alone has {prompt}.",
             param=param,

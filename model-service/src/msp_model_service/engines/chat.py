@@ -9,8 +9,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from msp_model_service.chat.answer_forms import AnswerForm
 from msp_model_service.chat.conversation import Conversation
+from msp_model_service.chat.reasoning import ReasoningFormat
 from msp_model_service.chat.tool_formats import ToolFormat
+from msp_model_service.engines.grammar import Grammar
 from msp_model_service.engines.lifecycle import Engine
 
 FinishReason = Literal["stop", "length"]
@@ -33,6 +36,16 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
 
 
+class Forms(Protocol):
+    """Makes the grammars that hold a model's answers to a form."""
+
+    async def grammars(self, form: AnswerForm, prompt: "PreparedPrompt", count: int) -> Sequence[Grammar]:
+        """One for each of `count` answers to `prompt`. Does its work in threads of its own.
+
+        Raises InvalidRequest, naming the place within a schema, or TooManyRequests.
+        """
+
+
 @dataclass(frozen=True)
 class PreparedPrompt:
     """A prompt in the engine's terms. Made by the engine that will read it."""
@@ -45,6 +58,14 @@ class PreparedPrompt:
     """Whether the answer goes on in the prompt's sentence (completions) or is a text of its own (chat)."""
     tool_format: ToolFormat | None = None
     """How this model writes tool calls; null when it was shown no tools."""
+    reasoning: ReasoningFormat | None = None
+    """How this model marks its thinking; null where it does not think."""
+    thinks: bool = False
+    """Whether the prompt ends within the thinking, so that the answer begins in it."""
+    forms: Forms | None = None
+    """Holds answers to a form; null where this engine cannot, or sees to it by itself."""
+    scorable: bool = False
+    """Whether log probabilities of the prompt's own tokens can be asked for."""
     inputs: object = None
     """What else the engine needs, images for instance; nobody else looks inside."""
 
@@ -63,6 +84,10 @@ class GenerationRequest:
     """How many alternatives to report per token; None reports no log probabilities at all."""
     ignore_eos: bool = False
     """Go on to `max_tokens` whatever the model says; for load tests."""
+    grammar: Grammar | None = None
+    """What the answer is held to; for this one answer only."""
+    score_prompt: bool = False
+    """Report log probabilities of the prompt's tokens too, in the first event. `max_tokens` may then be 0."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +104,15 @@ class TokenLogprob(Likelihood):
     """A token that was chosen, and the likeliest ones in its place."""
 
     top: tuple[Likelihood, ...] = ()
+
+
+@dataclass(frozen=True)
+class PromptToken:
+    """A token of the prompt."""
+
+    bytes: bytes
+    logprob: TokenLogprob | None
+    """Given the tokens before it; null for the first, which none are before."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +136,8 @@ class TokenEvent:
     """Set on the last event only."""
     usage: Usage | None = None
     """Set on the last event only."""
+    prompt_tokens: tuple[PromptToken, ...] = ()
+    """All of the prompt's where `score_prompt` asks for it, in the first event."""
 
 
 class Generation(Protocol):

@@ -1,27 +1,33 @@
 """A chat engine without a model: its tokens are bytes and its answers follow from the question.
 
 For tests, and for trying the platform out where no model is at hand. It answers "You said: …", tells of
-images that it saw, and calls the first tool that the user's words name.
+images that it saw, calls the first tool that the user's words name, and where the answer must have a form it
+answers with the plainest thing of that form.
 """
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Capabilities, WorkerLoad
 from msp_common.errors import InvalidRequest, TooManyRequests, Unavailable
 from msp_model_service.chat.conversation import Conversation, Message, Role
+from msp_model_service.chat.reasoning import ReasoningFormat
 from msp_model_service.chat.tool_formats import HERMES
 from msp_model_service.engines.admission import room_for
 from msp_model_service.engines.chat import (
     GenerationRequest,
     Likelihood,
     PreparedPrompt,
+    PromptToken,
     TokenEvent,
     TokenLogprob,
+    Usage,
 )
+from msp_model_service.engines.fake_forms import FakeForms, FakeGrammar
 from msp_model_service.engines.lifecycle import EngineOptions, OnPhase
 from msp_model_service.engines.token_events import TokenEvents
 
@@ -73,10 +79,12 @@ class FakeChatEngine:
         *,
         answer: Answering = plain_answer,
         before_token: Callable[[int], Awaitable[None]] | None = None,
+        reasoning: ReasoningFormat | None = None,
     ) -> None:
         self._options = options
         self._model_type = model_type
         self._answer = answer
+        self._reasoning = reasoning
         self._before_token = before_token
         self._loaded = False
         self._open = 0
@@ -97,6 +105,7 @@ class FakeChatEngine:
             input_modalities=["text", "image"] if self._model_type is ModelType.MULTIMODAL else ["text"],
             context_length=CONTEXT_LENGTH,
             tools=True,
+            json_schema=True,
             logprobs=True,
             engine=self.name,
         )
@@ -113,7 +122,8 @@ class FakeChatEngine:
         """See ChatEngine; the prompt is as long as all words together, in bytes."""
         said = "\n".join(f"{message.role}: {message.text}" for message in conversation.messages)
         form = HERMES if conversation.tools else None
-        return PreparedPrompt(tuple(said.encode()), said, tool_format=form, inputs=self._answer(conversation))
+        prompt = PreparedPrompt(tuple(said.encode()), said, tool_format=form, forms=FakeForms())
+        return replace(prompt, reasoning=self._reasoning, inputs=self._answer(conversation))
 
     async def prepare_text(self, prompt: str | Sequence[int]) -> PreparedPrompt:
         """See ChatEngine."""
@@ -127,7 +137,7 @@ class FakeChatEngine:
             raise InvalidRequest("The prompt is empty.", param="prompt", code="invalid_value")
         text = bytes(ids).decode("utf-8", "replace")
         answer = self._answer(Conversation((Message(Role.USER),)))
-        return PreparedPrompt(ids, text, continues=True, inputs=answer)
+        return PreparedPrompt(ids, text, continues=True, scorable=True, inputs=answer)
 
     def generate(self, request: GenerationRequest) -> "FakeGeneration":
         """See ChatEngine."""
@@ -155,10 +165,13 @@ class FakeGeneration:
     ) -> None:
         self._request = request
         self._events = TokenEvents(request, ByteVocabulary(), end_ids={END}, max_tokens=room)
-        self._tokens = [*str(request.prompt.inputs).encode(), END]
+        grammar = request.grammar
+        text = grammar.text if isinstance(grammar, FakeGrammar) else str(request.prompt.inputs)
+        self._tokens = [*text.encode(), END]
         self._before_token = before_token
         self._on_end = on_end
         self._made = 0
+        self._nothing_asked = room == 0
         self._over = False
 
     def __aiter__(self) -> "FakeGeneration":
@@ -170,18 +183,28 @@ class FakeGeneration:
         if self._before_token is not None:
             await self._before_token(self._made)
         await asyncio.sleep(0)
+        scores = self._scores() if self._request.score_prompt and not self._made else ()
+        if self._nothing_asked:
+            await self.aclose()
+            usage = Usage(len(self._request.prompt.token_ids), 0)
+            return TokenEvent(finish="length", usage=usage, prompt_tokens=scores)
         token_id = self._tokens[self._made % len(self._tokens)]
         self._made += 1
         event = self._events.feed(token_id, self._logprob(token_id))
         if event.finish is not None:
             await self.aclose()
-        return event
+        return replace(event, prompt_tokens=scores)
 
     async def aclose(self) -> None:
         """See Generation."""
         if not self._over:
             self._over = True
             self._on_end()
+
+    def _scores(self) -> tuple[PromptToken, ...]:
+        first, *others = self._request.prompt.token_ids
+        scored = [PromptToken(bytes([token_id]), self._logprob(token_id)) for token_id in others]
+        return (PromptToken(bytes([first]), None), *scored)
 
     def _logprob(self, token_id: int) -> TokenLogprob | None:
         count = self._request.top_logprobs

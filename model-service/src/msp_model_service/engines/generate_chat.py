@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,18 @@ from msp_common.errors import ApiError, InternalError, Unavailable
 from msp_model_service.chat.conversation import Conversation
 from msp_model_service.engines import chat_model
 from msp_model_service.engines.admission import room_for
-from msp_model_service.engines.chat import GenerationRequest, PreparedPrompt, TokenEvent
+from msp_model_service.engines.chat import (
+    GenerationRequest,
+    PreparedPrompt,
+    PromptToken,
+    TokenEvent,
+    Usage,
+)
 from msp_model_service.engines.chat_model import ChatModel
 from msp_model_service.engines.engine_thread import Abandoned, EngineThread, Job
 from msp_model_service.engines.event_stream import EventStream
 from msp_model_service.engines.lifecycle import EngineLoadFailed, EngineOptions, OnPhase
+from msp_model_service.engines.prompt_scores import scored
 from msp_model_service.engines.sampling import TokenSampler
 from msp_model_service.engines.speed import Speed
 from msp_model_service.engines.token_events import TokenEvents
@@ -57,6 +65,8 @@ class GenerateChatEngine:
     def unload(self) -> None:
         """See Engine."""
         self._thread.stop()
+        if self._loaded is not None and self._loaded.forms is not None:
+            self._loaded.forms.close()
         self._loaded = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -70,6 +80,7 @@ class GenerateChatEngine:
             input_modalities=["text", "image"] if loaded.sees_images else ["text"],
             context_length=loaded.context_length,
             tools=loaded.profile is not None and loaded.profile.tool_format is not None,
+            json_schema=loaded.forms is not None and loaded.profile is not None,
             logprobs=True,
             engine=self.name,
         )
@@ -88,7 +99,7 @@ class GenerateChatEngine:
 
     async def prepare_text(self, prompt: str | Sequence[int]) -> PreparedPrompt:
         """See ChatEngine."""
-        return await asyncio.to_thread(self._ready().prepare_text, prompt)
+        return replace(await asyncio.to_thread(self._ready().prepare_text, prompt), scorable=True)
 
     def generate(self, request: GenerationRequest) -> EventStream:
         """See ChatEngine."""
@@ -123,37 +134,9 @@ class GenerateChatEngine:
         stream: EventStream,
     ) -> None:
         """One generation, in the engine's thread."""
-        sampler = TokenSampler(
-            request.sampling,
-            loaded.defaults,
-            loaded.vocabulary,
-            top_logprobs=request.top_logprobs,
-            device=loaded.device,
-        )
-        events = TokenEvents(
-            request,
-            loaded.vocabulary,
-            end_ids=loaded.end_ids,
-            max_tokens=max_tokens,
-            shown_ids=loaded.marker_ids(request.prompt.tool_format),
-        )
-
-        def tell(event: TokenEvent) -> None:
-            self._speed.note(1)
-            stream.put(event)
-            if event.finish is None:
-                job.step()
-
-        choosing = _Choosing(sampler, events, tell)
-        inputs: Any = request.prompt.inputs
         try:
             with torch.inference_mode():
-                loaded.model.generate(
-                    **{name: _on_device(value, loaded) for name, value in inputs.items()},
-                    max_new_tokens=max_tokens,
-                    logits_processor=LogitsProcessorList([choosing]),
-                    stopping_criteria=StoppingCriteriaList([choosing.ended]),
-                )
+                self._run(loaded, request, max_tokens, job, stream)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise InternalError("The GPU's memory does not suffice for this request.") from error
@@ -163,6 +146,58 @@ class GenerateChatEngine:
             # The request's own failure: sent again and again, it must not pass for a broken engine.
             log.exception("generation failed")
             raise InternalError("The model failed on this request; the log has the cause.") from error
+
+    def _run(
+        self,
+        loaded: ChatModel,
+        request: GenerationRequest,
+        max_tokens: int,
+        job: Job[None],
+        stream: EventStream,
+    ) -> None:
+        prompt = request.prompt
+        scores = _scores(loaded, request) if request.score_prompt else ()
+        if max_tokens == 0:
+            usage = Usage(len(prompt.token_ids), 0)
+            stream.put(TokenEvent(finish="length", usage=usage, prompt_tokens=scores))
+            return
+        sampler = TokenSampler(
+            request.sampling,
+            loaded.defaults,
+            loaded.vocabulary,
+            top_logprobs=request.top_logprobs,
+            device=loaded.device,
+            grammar=request.grammar,
+        )
+        events = TokenEvents(
+            request,
+            loaded.vocabulary,
+            end_ids=loaded.end_ids,
+            max_tokens=max_tokens,
+            shown_ids=loaded.marker_ids(prompt.tool_format),
+        )
+
+        def tell(event: TokenEvent) -> None:
+            nonlocal scores
+            event, scores = replace(event, prompt_tokens=scores), ()
+            self._speed.note(1)
+            stream.put(event)
+            if event.finish is None:
+                job.step()
+
+        choosing = _Choosing(sampler, events, tell)
+        inputs: Any = prompt.inputs
+        loaded.model.generate(
+            **{name: _on_device(value, loaded) for name, value in inputs.items()},
+            max_new_tokens=max_tokens,
+            logits_processor=LogitsProcessorList([choosing]),
+            stopping_criteria=StoppingCriteriaList([choosing.ended]),
+        )
+
+
+def _scores(loaded: ChatModel, request: GenerationRequest) -> tuple[PromptToken, ...]:
+    ids, top = request.prompt.token_ids, request.top_logprobs or 0
+    return scored(loaded.model, ids, top, loaded.vocabulary, loaded.device)
 
 
 def _on_device(value: Any, loaded: ChatModel) -> Any:

@@ -3,10 +3,10 @@
 The protocols of the types (`ChatEngine`, `Embedder`, `Transcriber`) add what it can be asked to do.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from msp_common.contracts.workers import Capabilities, WorkerLoad
 
@@ -30,6 +30,10 @@ class EngineOptions:
     """Share of the GPU's memory that this process may take."""
     max_queued: int = 64
     """Requests that may wait; one more is answered 429."""
+    audio_fall_back: bool = True
+    """Whether doubtful transcripts are tried again at higher temperatures."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """What the operator says of a chat model in place of its files; see `chat.overrides`."""
 
 
 class Engine(Protocol):

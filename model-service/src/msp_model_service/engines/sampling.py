@@ -1,7 +1,7 @@
 """Choosing the next token from logits, as one request asks for it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
+from msp_model_service.chat.overrides import SamplingOverrides
 from msp_model_service.chat.vocabulary import Vocabulary
 from msp_model_service.engines.chat import Likelihood, Sampling, TokenLogprob
+from msp_model_service.engines.grammar import Grammar
 
 GREEDY_BELOW = 1e-4
 """Temperatures below it would only overflow: they mean greedy."""
@@ -41,6 +43,10 @@ class SamplingDefaults:
             given["temperature"] = 0.0
         return cls(**given)
 
+    def with_overrides(self, said: SamplingOverrides) -> "SamplingDefaults":
+        """These, and the operator's where there are some."""
+        return replace(self, **said.model_dump(exclude_none=True))
+
 
 class TokenSampler:
     """Chooses the tokens of one generation.
@@ -56,9 +62,11 @@ class TokenSampler:
         *,
         top_logprobs: int | None,
         device: torch.device,
+        grammar: Grammar | None = None,
     ) -> None:
         self._vocabulary = vocabulary
         self._top_logprobs = top_logprobs
+        self._grammar = grammar
         self._presence, self._frequency = sampling.presence_penalty, sampling.frequency_penalty
         self._counts: torch.Tensor | None = None
         bias = sampling.logit_bias
@@ -88,6 +96,8 @@ class TokenSampler:
             token_id = int(torch.multinomial(probabilities, 1, generator=self._generator))
         if self._counts is not None:
             self._counts[token_id] += 1
+        if self._grammar is not None:
+            self._grammar.accept(token_id)
         return token_id, self._logprob(raw, token_id)
 
     def _with_penalties(self, token_ids: torch.Tensor, raw: torch.Tensor) -> torch.Tensor:
@@ -100,6 +110,8 @@ class TokenSampler:
             scores -= self._frequency * self._counts + self._presence * (self._counts > 0)
         if self._bias_ids.numel():
             scores[0, self._bias_ids] += self._bias
+        if self._grammar is not None:
+            self._grammar.mask(scores[0])
         return scores
 
     def _logprob(self, raw: torch.Tensor, token_id: int) -> TokenLogprob | None:

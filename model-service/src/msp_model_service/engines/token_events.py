@@ -6,7 +6,7 @@ Pure; every engine that chooses its own tokens feeds one of these per generation
 import codecs
 from collections.abc import Set
 
-from msp_model_service.chat.stops import StopWatcher
+from msp_model_service.chat.stops import Stops, StopsBehindThinking, StopWatcher
 from msp_model_service.chat.vocabulary import Vocabulary
 from msp_model_service.engines.chat import FinishReason, GenerationRequest, TokenEvent, TokenLogprob, Usage
 
@@ -31,7 +31,7 @@ class TokenEvents:
         self._shown_ids = shown_ids
         # What is no UTF-8 at all becomes U+FFFD; what may still become a character is waited for.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._stops = StopWatcher(request.stop)
+        self._stops = _stops(request)
         self._fresh = not request.prompt.continues
         self._completion_tokens = 0
         self._decoded_chars = 0
@@ -77,3 +77,12 @@ class TokenEvents:
         logprobs = tuple(lp for before, _, lp in self._waiting if not cut or before < self._shown_chars)
         usage = Usage(len(self._request.prompt.token_ids), self._completion_tokens)
         return TokenEvent(text, (token_id,), logprobs, finish, usage)
+
+
+def _stops(request: GenerationRequest) -> Stops:
+    thinking = request.prompt.reasoning
+    if thinking is None:
+        return StopWatcher(request.stop)
+    return StopsBehindThinking(
+        request.stop, start=thinking.start, end=thinking.end, begun=request.prompt.thinks
+    )

@@ -40,6 +40,8 @@ def router(context: RouteContext[ChatEngine]) -> APIRouter:
         engine = context.engine()
         _refuse_unsupported(body)
         prompts = list(await asyncio.gather(*(engine.prepare_text(p) for p in read_prompts(body.prompt))))
+        if _scores(body) and not all(prompt.scorable for prompt in prompts):
+            raise _unsupported("logprobs", "this engine has none for the prompt's own tokens ('echo')")
         requests = [_request(body, prompt, i) for prompt in prompts for i in range(body.n or 1)]
         account = Account(prompts, body.n or 1)
         texts = [
@@ -60,11 +62,22 @@ def _refuse_unsupported(body: CompletionRequest) -> None:
         reason, param = "this model cannot fill in the middle of a text", "suffix"
     elif body.best_of not in (None, 1):
         reason, param = "only 1 is supported; ask for several with 'n'", "best_of"
-    elif body.echo and body.logprobs is not None:
-        reason, param = "log probabilities of the prompt ('echo') are not supported", "logprobs"
+    elif body.max_tokens == 0 and not (body.echo and body.logprobs is not None):
+        reason, param = "0 makes sense with 'echo' and 'logprobs' only, to score the prompt", "max_tokens"
     else:
         return
-    raise InvalidRequest(f"Unsupported value for '{param}': {reason}.", param=param, code="unsupported_value")
+    raise _unsupported(param, reason)
+
+
+def _unsupported(param: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Unsupported value for '{param}': {reason}.", param=param, code="unsupported_value"
+    )
+
+
+def _scores(body: CompletionRequest) -> bool:
+    """Whether the prompt's tokens are to be scored too."""
+    return bool(body.echo) and body.logprobs is not None
 
 
 def _request(body: CompletionRequest, prompt: PreparedPrompt, choice: int) -> GenerationRequest:
@@ -75,6 +88,7 @@ def _request(body: CompletionRequest, prompt: PreparedPrompt, choice: int) -> Ge
         stop=stops_of(body),
         top_logprobs=body.logprobs,
         ignore_eos=bool(body.ignore_eos),
+        score_prompt=_scores(body),
     )
 
 
