@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import ServedModel
 from msp_common.http_app import new_app
+from msp_model_service.chat.images import ImageLimits
 from msp_model_service.engines.chat import ChatEngine
 from msp_model_service.engines.fake_chat import FakeChatEngine
 from msp_model_service.engines.lifecycle import EngineOptions
@@ -65,14 +66,17 @@ def fake_engine(type: ModelType = ModelType.LLM, *, max_queued: int = 64, **opti
 
 
 def chat_app(
-    engine: ChatEngine, type: ModelType = ModelType.LLM, usage: RecordingUsage | None = None
+    engine: ChatEngine,
+    type: ModelType = ModelType.LLM,
+    usage: RecordingUsage | None = None,
+    limits: ImageLimits | None = None,
 ) -> FastAPI:
     model = ServedModel(id=MODEL, type=type, aliases=["nick"])
     context: RouteContext[ChatEngine] = RouteContext(
         lambda: engine, lambda: model, 2**26, usage or RecordingUsage()
     )
     app = new_app("test", "test", metrics=CollectorRegistry(), max_body_bytes=64 << 20)
-    app.include_router(chat.router(context))
+    app.include_router(chat.router(context, limits=limits or ImageLimits()))
     app.include_router(completions.router(context))
     return app
 

@@ -12,21 +12,23 @@ from fastapi import FastAPI
 from msp_common.contracts.workers import ServedModel
 from msp_common.http_app import platform_version
 from msp_common.serving import load_or_exit, serve
+from msp_common.settings import SHARED_NAMES
 from msp_model_service.app import create_app
-from msp_model_service.auto_download import AutoDownload, Bringer
-from msp_model_service.cache_room import CacheRoom
-from msp_model_service.checking import Checker
 from msp_model_service.cpu_quota import affinity, cpu_quota, engine_threads, usable_cpus
-from msp_model_service.engines.catalogue import engine_maker
-from msp_model_service.engines.lifecycle import EngineOptions
+from msp_model_service.engines.catalogue import engine_maker, external_engine_maker
+from msp_model_service.engines.lifecycle import Engine, EngineOptions
 from msp_model_service.gpus import GpuMonitor, NvmlReader
 from msp_model_service.lease import HttpLeaseOffice
 from msp_model_service.metrics import WorkerMetrics
-from msp_model_service.model_source import RegistrySource
-from msp_model_service.registry_jobs import RegistryJobs
 from msp_model_service.settings import WorkerSettings
 from msp_model_service.stopping import drain_before_exit
-from msp_model_service.weights import CachedWeights
+from msp_model_service.weights.auto_download import AutoDownload, Bringer
+from msp_model_service.weights.cache_room import CacheRoom
+from msp_model_service.weights.checking import Checker
+from msp_model_service.weights.model_source import RegistrySource
+from msp_model_service.weights.no_weights import NoWeights
+from msp_model_service.weights.registry_jobs import RegistryJobs
+from msp_model_service.weights.weights import CachedWeights, Weights
 from msp_model_service.worker import Parts, Plan, Worker
 
 EXIT_ENGINE_BROKEN = 3
@@ -77,6 +79,8 @@ def build(settings: WorkerSettings, threads: int, on_broken: Callable[[], None])
         threads=threads,
         gpu_memory_fraction=settings.gpu_memory_fraction,
         max_queued=settings.max_queued,
+        audio_fall_back=settings.audio_fall_back,
+        overrides=settings.model_overrides,
     )
     gpus = GpuMonitor(NvmlReader(cuda_visible_devices=settings.cuda_visible_devices))
     identity = settings.identity()
@@ -98,18 +102,15 @@ def build(settings: WorkerSettings, threads: int, on_broken: Callable[[], None])
             revision=settings.model_revision,
             aliases=list(settings.model_aliases),
         ),
-        device="cpu" if settings.engine == "fake" else settings.device,
+        device="cpu" if settings.engine == "fake" or settings.engine_url else settings.device,
         version=platform_version(),
         expected_gpu_uuid=settings.expected_gpu_uuid,
+        may_split=settings.engine == "openai",
+        speaks_wire=settings.engine == "openai",
     )
     parts = Parts(
-        make_engine=engine_maker(settings.engine, settings.model_type, options),
-        weights=CachedWeights(
-            RegistrySource(settings.registry_url),
-            CacheRoom(Path(settings.model_cache_dir), settings.model_cache_limit_bytes),
-            Checker(settings.verify_on_load),
-            _bringer(settings),
-        ),
+        make_engine=_engine_maker(settings, options),
+        weights=_weights(settings),
         office=HttpLeaseOffice(settings.service_registry_url, settings.cluster_token),
         gpus=gpus,
         metrics=WorkerMetrics(),
@@ -119,10 +120,31 @@ def build(settings: WorkerSettings, threads: int, on_broken: Callable[[], None])
     app = create_app(
         worker,
         max_body_bytes=settings.max_body_bytes,
+        audio=settings.audio_limits,
         gpus=gpus.latest,
         on_started=lambda worker: drain_before_exit(worker.drain, _SETTLE_S),
     )
     return app, worker
+
+
+def _engine_maker(settings: WorkerSettings, options: EngineOptions) -> Callable[[], Engine]:
+    if settings.engine == "openai":
+        ours = set(WorkerSettings.variables()) | SHARED_NAMES
+        # The one setting that also is a variable of CUDA's own.
+        ours -= {"CUDA_VISIBLE_DEVICES"}
+        return external_engine_maker(settings.server_plan(), settings.model_type, ours)
+    return engine_maker(settings.engine, settings.model_type, options)
+
+
+def _weights(settings: WorkerSettings) -> Weights:
+    if settings.engine_url:
+        return NoWeights()
+    return CachedWeights(
+        RegistrySource(settings.registry_url),
+        CacheRoom(Path(settings.model_cache_dir), settings.model_cache_limit_bytes),
+        Checker(settings.verify_on_load),
+        _bringer(settings),
+    )
 
 
 def _bringer(settings: WorkerSettings) -> Bringer | None:

@@ -9,7 +9,8 @@ from fastapi import APIRouter, FastAPI
 from msp_common.contracts.gpus import GpuReport
 from msp_common.contracts.model_type import ModelType
 from msp_common.http_app import new_app
-from msp_model_service.metrics import RequestMetricsMiddleware
+from msp_model_service.audio.limits import AudioLimits
+from msp_model_service.request_watch import RequestWatchMiddleware
 from msp_model_service.routes import health, models, other_types
 from msp_model_service.routes.context import E, RouteContext
 from msp_model_service.worker import Worker
@@ -21,6 +22,7 @@ def create_app(
     max_body_bytes: int,
     gpus: Callable[[], GpuReport],
     on_started: Callable[[Worker], None] = lambda worker: None,
+    audio: AudioLimits | None = None,
 ) -> FastAPI:
     """The application. Its lifespan is the worker's life; `on_started` is called once that began."""
 
@@ -41,7 +43,9 @@ def create_app(
         max_body_bytes=max_body_bytes,
         lifespan=lifespan,
     )
-    app.add_middleware(RequestMetricsMiddleware, metrics=worker.metrics, paths=frozenset(model.type.paths))
+    app.add_middleware(
+        RequestWatchMiddleware, metrics=worker.metrics, paths=frozenset(model.type.paths), model=model.id
+    )
 
     def health_now() -> health.WorkerHealth:
         return health.health_of(
@@ -50,10 +54,12 @@ def create_app(
             model=worker.model(),
             version=worker.plan.version,
             lease_problem=worker.lease.problem,
-            note=worker.note,
+            weights_note=worker.note,
+            engine_note=worker.capabilities.engine_note,
+            start_phases_s=worker.start_phases_s,
         )
 
-    for routes in _routes_of_type(worker, max_body_bytes):
+    for routes in _routes_of_type(worker, max_body_bytes, audio):
         app.include_router(routes)
     app.include_router(other_types.router(model))
     app.include_router(models.router(worker))
@@ -61,7 +67,7 @@ def create_app(
     return app
 
 
-def _routes_of_type(worker: Worker, max_body_bytes: int) -> list[APIRouter]:
+def _routes_of_type(worker: Worker, max_body_bytes: int, audio: AudioLimits | None) -> list[APIRouter]:
     """Imported here, so that a worker needs no library of another type.
 
     The catalogue makes an engine that fits the worker's type; hence the casts.
@@ -70,6 +76,12 @@ def _routes_of_type(worker: Worker, max_body_bytes: int) -> list[APIRouter]:
     def context(engine: Callable[[], E]) -> RouteContext[E]:
         return RouteContext(engine, worker.model, max_body_bytes, usage=worker.metrics)
 
+    if worker.plan.speaks_wire:
+        from msp_model_service.engines.wire_engine import WireEngine
+        from msp_model_service.routes import relayed
+
+        wire = context(cast(Callable[[], WireEngine], worker.engine))
+        return [relayed.router(wire, worker.plan.model.type)]
     match worker.plan.model.type:
         case ModelType.LLM | ModelType.MULTIMODAL:
             from msp_model_service.engines.chat import ChatEngine
@@ -86,4 +98,4 @@ def _routes_of_type(worker: Worker, max_body_bytes: int) -> list[APIRouter]:
             from msp_model_service.engines.transcriber import Transcriber
             from msp_model_service.routes import transcriptions
 
-            return [transcriptions.router(context(cast(Callable[[], Transcriber], worker.engine)))]
+            return [transcriptions.router(context(cast(Callable[[], Transcriber], worker.engine)), audio)]

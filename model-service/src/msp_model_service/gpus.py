@@ -144,11 +144,13 @@ def visible(gpus: Sequence[Gpu], cuda_visible_devices: str | None) -> list[Gpu]:
     return chosen
 
 
-def pinning_problem(report: GpuReport, *, device: str, expected_uuid: str | None) -> str | None:
+def pinning_problem(
+    report: GpuReport, *, device: str, expected_uuid: str | None, may_split: bool = False
+) -> str | None:
     """Why the worker must not load a model on what it sees; null when it may.
 
-    `device` is `auto`, `cpu` or `cuda`. No engine here splits one model over GPUs, so two are refused: it
-    would fill the first and leave the other one idle, or taken from another worker.
+    `device` is `auto`, `cpu` or `cuda`. Unless the engine may split one model over GPUs (`may_split`), two
+    are refused: it would fill the first and leave the other one idle, or taken from another worker.
     """
     gpus = report.gpus or []
     if device == "cpu":
@@ -161,7 +163,7 @@ def pinning_problem(report: GpuReport, *, device: str, expected_uuid: str | None
             )
         return None
     seen = ", ".join(f"{g.index} {g.name} {g.uuid}" for g in gpus)
-    if len(gpus) > 1:
+    if len(gpus) > 1 and not may_split:
         return (
             f"{len(gpus)} GPUs are seen ({seen}), but a worker serves on one; pin it with device_ids: ['N'] "
             "or CUDA_VISIBLE_DEVICES=N (a model that needs several is for vLLM)"

@@ -4,14 +4,16 @@ import hashlib
 import re
 import socket
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.model_ids import parse_model_id
 from msp_common.settings import HttpUrl, Settings
+from msp_model_service.audio.limits import AudioLimits
+from msp_model_service.engines.external.server_plan import ServerPlan, read_command, read_environment
 
 _UNSAFE_IN_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -40,6 +42,7 @@ class WorkerSettings(Settings):
         "GPU_MEMORY_",
         "EXPECTED_GPU_",
         "AUTO_DOWN",
+        "AUDIO_",
     )
 
     model_name: str
@@ -54,8 +57,45 @@ class WorkerSettings(Settings):
     model_aliases: tuple[str, ...] = ()
     """Other names that requests may use for the model, separated by commas."""
 
-    engine: Literal["auto", "generate", "fake"] = "auto"
-    """What runs the forward pass. `auto` takes the best that fits the type; `fake` is for tests."""
+    engine: Literal["auto", "slot", "generate", "openai", "fake"] = "auto"
+    """What runs the forward pass. `auto` takes the best that fits the type; `openai` is an external server
+    that speaks OpenAI's wire (vLLM, SGLang, llama-server); `fake` is for tests."""
+
+    engine_command: tuple[str, ...] = ()
+    """With `openai`: the command line of the server to start, as one would type it or as a JSON list; no
+    shell reads it. `{model_dir}`, `{model_name}`, `{host}` and `{port}` are filled in."""
+
+    engine_url: HttpUrl | None = None
+    """With `openai`: the server that runs already, instead of a command; then no weights are fetched."""
+
+    engine_api_key: SecretStr | None = None
+    """The key that the server wants, if it wants one."""
+
+    engine_environment: dict[str, str] = {}
+    """What a started server gets into its environment: `NAME=value OTHER='two words'`, or a JSON object. It
+    inherits the worker's own, but for the worker's settings and what has the name of a secret."""
+
+    engine_model_name: str | None = None
+    """What the server calls the model, with the placeholders of ENGINE_COMMAND. Default: MODEL_NAME if the
+    server lists it, else the only model that it lists."""
+
+    engine_ready_path: str = Field(default="/health", pattern=r"^/")
+    """Path that answers 200 once the server is ready, and no longer when it is broken."""
+
+    engine_base_path: str = Field(default="/v1", pattern=r"^(/[^?#]*[^/?#])?$")
+    """What stands before `/chat/completions` in the server's paths."""
+
+    engine_start_timeout_s: float = Field(default=900, gt=0)
+    """How long the server may take until it is ready."""
+
+    engine_slots: int = Field(default=32, ge=1)
+    """Requests that the server works on at once, for the worker's load; MAX_QUEUED more are passed on too."""
+
+    engine_context_length: int | None = Field(default=None, ge=1)
+    """Tokens of the server's context, where it does not say so itself in `/models`."""
+
+    engine_features: tuple[Literal["tools", "json_schema", "logprobs"], ...] = ()
+    """What the server can do beyond plain answers, separated by commas; shown by `/v1/models`."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs. `auto` takes a GPU if one is seen, else the CPU."""
@@ -124,17 +164,88 @@ class WorkerSettings(Settings):
     max_queued: int = Field(default=64, ge=0)
     """Requests that may wait for the engine; one more is answered 429."""
 
+    model_overrides: dict[str, Any] = {}
+    """What `model.yaml` beside the weights may say of a chat model under `chat`, as JSON; goes before it."""
+
+    audio_max_file_bytes: int = Field(default=25 * 1024 * 1024, ge=1024)
+    """Largest recording as uploaded; more than MAX_BODY_BYTES is of no use without raising that as well."""
+
+    audio_max_duration_s: float = Field(default=2 * 3600, gt=0)
+    """Longest recording; longer ones are answered 400."""
+
+    audio_max_held_s: float = Field(default=4 * 3600, gt=0)
+    """Seconds of sound that may wait or be transcribed at once; more is answered 429. An hour is 230 MB."""
+
+    audio_decoders: int = Field(default=2, ge=1)
+    """Recordings that are decoded at the same time."""
+
+    audio_fall_back: bool = True
+    """Write a window of a recording down again, at higher temperatures, where its text is not to be believed.
+    Takes up to six times as long for such a window."""
+
     @field_validator("model_name")
     @classmethod
     def _is_model_id(cls, value: str) -> str:
         return parse_model_id(value)
 
-    @field_validator("model_aliases", mode="before")
+    @field_validator("engine_command", mode="before")
+    @classmethod
+    def _read_command(cls, value: object) -> object:
+        return read_command(value) if isinstance(value, str) else value
+
+    @field_validator("engine_environment", mode="before")
+    @classmethod
+    def _read_environment(cls, value: object) -> object:
+        return read_environment(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_one_server(self) -> Self:
+        given = {"ENGINE_COMMAND": self.engine_command, "ENGINE_URL": self.engine_url}
+        named = [name for name, value in given.items() if value]
+        if self.engine == "openai":
+            if len(named) != 1:
+                raise ValueError("ENGINE=openai needs either ENGINE_COMMAND or ENGINE_URL")
+            if self.engine_url and "{model_dir}" in (self.engine_model_name or ""):
+                raise ValueError("ENGINE_MODEL_NAME: {model_dir} is not known with ENGINE_URL")
+        elif named:
+            raise ValueError(f"{named[0]} is for ENGINE=openai; ENGINE is {self.engine}")
+        return self
+
+    @field_validator("model_aliases", "engine_features", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(dict.fromkeys(alias.strip() for alias in value.split(",") if alias.strip()))
         return value
+
+    def server_plan(self) -> ServerPlan:
+        """The external server, for ENGINE=openai."""
+        return ServerPlan(
+            model_id=self.model_name,
+            command=self.engine_command,
+            # People copy addresses with the path that clients of OpenAI want.
+            url=self.engine_url and self.engine_url.removesuffix(self.engine_base_path),
+            api_key=self.engine_api_key.get_secret_value() if self.engine_api_key else None,
+            environment=self.engine_environment,
+            ready_path=self.engine_ready_path,
+            base_path=self.engine_base_path,
+            start_timeout_s=self.engine_start_timeout_s,
+            model_name=self.engine_model_name,
+            context_length=self.engine_context_length,
+            features=frozenset(self.engine_features),
+            slots=self.engine_slots,
+            max_queued=self.max_queued,
+        )
+
+    @property
+    def audio_limits(self) -> AudioLimits:
+        """What recordings may cost."""
+        return AudioLimits(
+            max_file_bytes=self.audio_max_file_bytes,
+            max_duration_s=self.audio_max_duration_s,
+            max_held_s=self.audio_max_held_s,
+            decoders=self.audio_decoders,
+        )
 
     @property
     def ports(self) -> list[int]:

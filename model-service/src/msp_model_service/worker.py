@@ -13,16 +13,18 @@ from typing import Literal, TypeVar
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Capabilities, ServedModel, WorkerLease, WorkerLoad, WorkerState
 from msp_common.errors import Unavailable
-from msp_model_service.cache import Stopped
 from msp_model_service.daemon_thread import in_daemon_thread
+from msp_model_service.engines.figures import EngineFigures, TellsFigures
 from msp_model_service.engines.lifecycle import Engine, EngineLoadFailed
-from msp_model_service.fetch_errors import NotYet, Refused
 from msp_model_service.gpus import GpuMonitor, pinning_problem
 from msp_model_service.lease import LeaseKeeper, LeaseOffice
 from msp_model_service.life import Status, backoff_s, may_become
 from msp_model_service.metrics import WorkerMetrics
+from msp_model_service.phases import Phases
 from msp_model_service.settings import Identity
-from msp_model_service.weights import Snapshot, Weights
+from msp_model_service.weights.cache import Stopped
+from msp_model_service.weights.fetch_errors import NotYet, Refused
+from msp_model_service.weights.weights import Snapshot, Weights
 
 T = TypeVar("T")
 
@@ -54,6 +56,10 @@ class Plan:
     """`auto`, `cpu` or `cuda`; `cpu` where the engine uses no GPU."""
     version: str
     expected_gpu_uuid: str | None = None
+    may_split: bool = False
+    """Whether the engine may use several GPUs for the one model."""
+    speaks_wire: bool = False
+    """Whether the engine is a WireEngine: a server whose answers are passed on."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class Worker:
         self._started_at = time.time()
         self._status = Status()
         self._commit: str | None = None
+        self.start_phases_s: dict[str, float] = {}
+        """How long the phases of the start took that are over."""
         self._engine: Engine | None = None
         self._capabilities = Capabilities(
             paths=list(plan.model.type.paths), input_modalities=_MODALITIES[plan.model.type]
@@ -94,7 +102,9 @@ class Worker:
         self.loading_in_thread = False
         """Whether an engine is being imported or loaded. That cannot be interrupted, only left behind."""
         self.lease = LeaseKeeper(parts.office, plan.identity.worker_id, self.describe)
+        parts.metrics.of_model(plan.model, version=plan.version)
         parts.metrics.follow_load(self.load_now)
+        parts.metrics.follow_figures(self.figures_now)
         parts.metrics.observe_state(self._status.state)
 
     # What others ask.
@@ -144,6 +154,10 @@ class Worker:
     def load_now(self) -> WorkerLoad:
         """How busy the engine is; idle while there is none."""
         return self._engine.load_now() if self._engine is not None else WorkerLoad()
+
+    def figures_now(self) -> EngineFigures:
+        """What the engine tells beyond its load; nothing where it does not, or while there is none."""
+        return self._engine.figures() if isinstance(self._engine, TellsFigures) else EngineFigures()
 
     def describe(self) -> WorkerLease:
         """All that a heartbeat says."""
@@ -223,7 +237,7 @@ class Worker:
             making = asyncio.create_task(self._beside_loop("engine-import", self._make_engine))
             making.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._snapshot = await self._fetch()
-            self._commit = self._snapshot.commit
+            self._commit = self._snapshot.commit or None
             self._engine = await self._load(making, self._snapshot)
             self._become(Status(WorkerState.READY, reason=self.note))
             await self._watch()
@@ -237,7 +251,12 @@ class Worker:
         report = await in_daemon_thread(
             "gpu-check", lambda: self._parts.gpus.wait_first(_GPU_ANSWERS_WITHIN_S)
         )
-        problem = pinning_problem(report, device=self.plan.device, expected_uuid=self.plan.expected_gpu_uuid)
+        problem = pinning_problem(
+            report,
+            device=self.plan.device,
+            expected_uuid=self.plan.expected_gpu_uuid,
+            may_split=self.plan.may_split,
+        )
         if problem:
             raise GpuRefused(problem)
 
@@ -269,8 +288,9 @@ class Worker:
                     async with asyncio.timeout(self._parts.backoff(attempt)):
                         await self._ending.wait()
         seconds = time.perf_counter() - began
-        self._parts.metrics.observe_phase("fetch", seconds)
-        log.info("%s commit %s is here and verified after %.2f s", model.id, snapshot.commit, seconds)
+        self._phase_took("fetch", seconds)
+        if snapshot.commit:
+            log.info("%s commit %s is here and verified after %.2f s", model.id, snapshot.commit, seconds)
         return snapshot
 
     def _tell_fetching(self, what: str, done: int, total: int) -> None:
@@ -278,7 +298,7 @@ class Worker:
         self._within(WorkerState.FETCHING, progress, what)
 
     def _make_engine(self) -> Engine:
-        phases = Phases(self._parts.metrics.observe_phase)
+        phases = Phases(self._phase_took)
         phases.enter("import")
         engine = self._parts.make_engine()
         phases.end()
@@ -288,7 +308,7 @@ class Worker:
         self._become(Status(WorkerState.LOADING, reason="importing the engine"))
         engine = await making
         loop = asyncio.get_running_loop()
-        phases = Phases(self._parts.metrics.observe_phase)
+        phases = Phases(self._phase_took)
 
         def on_phase(phase: str, share: float | None) -> None:
             phases.enter(phase)
@@ -304,7 +324,13 @@ class Worker:
 
         await self._beside_loop("engine-load", load)
         self._capabilities = complete(engine.capabilities(), self._capabilities, engine.name)
+        self.metrics.of_model(self.model(), version=self.plan.version, engine=engine.name)
         return engine
+
+    def _phase_took(self, phase: str, seconds: float) -> None:
+        """From any thread."""
+        self.metrics.observe_phase(phase, seconds)
+        self.start_phases_s = {**self.start_phases_s, phase: round(seconds, 3)}
 
     async def _beside_loop(self, name: str, call: Callable[[], T]) -> T:
         """Run what cannot be interrupted, and remember that it runs."""
@@ -339,29 +365,3 @@ def complete(known: Capabilities, promised: Capabilities, engine: str) -> Capabi
             "engine": known.engine or engine,
         }
     )
-
-
-class Phases:
-    """Times the phases of a load, one after the other. Used by the loading thread alone."""
-
-    def __init__(
-        self, observe: Callable[[str, float], None], clock: Callable[[], float] = time.perf_counter
-    ) -> None:
-        self._observe = observe
-        self._clock = clock
-        self._phase: str | None = None
-        self._began = 0.0
-
-    def enter(self, phase: str) -> None:
-        """`phase` goes on, or begins and ends the one before."""
-        if phase != self._phase:
-            self.end()
-            self._phase, self._began = phase, self._clock()
-
-    def end(self) -> None:
-        """The last phase is over."""
-        if self._phase is not None:
-            seconds = self._clock() - self._began
-            self._observe(self._phase, seconds)
-            log.info("loading: %s took %.2f s", self._phase, seconds)
-        self._phase = None

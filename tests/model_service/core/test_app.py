@@ -113,6 +113,15 @@ async def test_health_says_when_the_registry_was_not_asked(tmp_path: Path) -> No
         assert health["parts"]["weights"]["reason"] == "the registry is away; serving the copy in the cache"
 
 
+async def test_health_says_why_another_engine_serves_the_model(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path)
+    bench.gated.note = "requests are answered one at a time: ALiBi"
+    async with bench, client(bench) as http:
+        await bench.office.until(lambda lease: lease.state is S.READY)
+        health = (await http.get("/health")).json()
+        assert (health["status"], health["parts"]["engine"]["reason"]) == ("ok", bench.gated.note)
+
+
 async def test_models_lists_the_one_model_and_no_null(tmp_path: Path) -> None:
     async with Workbench(tmp_path) as bench, client(bench) as http:
         await bench.office.until(lambda lease: lease.state is S.READY)
@@ -130,6 +139,7 @@ async def test_models_lists_the_one_model_and_no_null(tmp_path: Path) -> None:
             "architecture": {"input_modalities": ["text"]},
             "aliases": ["nick"],
             "context_length": 512,
+            "engine": "gated",
         }
 
 

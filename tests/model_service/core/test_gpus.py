@@ -128,6 +128,12 @@ def test_the_wrong_gpu_is_refused_by_name(
     assert (found is None) if problem is None else (found or "").startswith(problem)
 
 
+def test_several_gpus_are_welcome_where_the_engine_may_split_the_model() -> None:
+    report = GpuReport(gpus=[gpu(0), gpu(1)])
+    assert pinning_problem(report, device="cuda", expected_uuid=None) is not None
+    assert pinning_problem(report, device="cuda", expected_uuid=None, may_split=True) is None
+
+
 def test_a_hanging_driver_is_told_as_such_and_not_as_old_figures() -> None:
     now = 100.0
     reader = FixedGpus(ONE)

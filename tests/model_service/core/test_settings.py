@@ -4,6 +4,7 @@ import pytest
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.settings import SettingsError
+from msp_model_service.audio.limits import AudioLimits
 from msp_model_service.settings import WorkerSettings
 
 TOLD = {"MODEL_NAME": "org/model", "MODEL_TYPE": "llm"}
@@ -56,6 +57,11 @@ def test_types_may_be_spelled_as_people_do(spelling: str, meant: ModelType) -> N
         ("GPU_MEMORY_FRACTION", "1.5"),
         ("THREADS", "0"),
         ("MAX_QUEUED", "-1"),
+        ("AUDIO_MAX_FILE_BYTES", "0"),
+        ("AUDIO_MAX_DURATION_S", "0"),
+        ("AUDIO_MAX_HELD_S", "-1"),
+        ("AUDIO_DECODERS", "0"),
+        ("AUDIO_FALL_BACK", "perhaps"),
     ],
 )
 def test_a_malformed_value_is_refused_by_its_variables_name(name: str, value: str) -> None:
@@ -133,6 +139,17 @@ def test_an_identity_that_is_told_wins() -> None:
     told = {**TOLD, "WORKER_ID": "llm-1", "WORKER_URL": "http://10.0.0.7:8001/", "MACHINE_NAME": "rack-7"}
     identity = WorkerSettings.load(told).identity("box")
     assert (identity.worker_id, identity.url, identity.host) == ("llm-1", "http://10.0.0.7:8001", "rack-7")
+
+
+def test_what_recordings_may_cost_is_told_by_the_environment() -> None:
+    told = {
+        "AUDIO_MAX_FILE_BYTES": "2000",
+        "AUDIO_MAX_DURATION_S": "30",
+        "AUDIO_MAX_HELD_S": "60.5",
+        "AUDIO_DECODERS": "3",
+    }
+    assert WorkerSettings.load(TOLD | told).audio_limits == AudioLimits(2000, 30, 60.5, 3)
+    assert WorkerSettings.load(TOLD).audio_limits == AudioLimits()
 
 
 def test_secrets_are_never_shown() -> None:

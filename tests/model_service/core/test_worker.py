@@ -10,9 +10,9 @@ from prometheus_client import generate_latest
 from msp_common.contracts.gpus import GpuReport
 from msp_common.contracts.workers import WorkerState
 from msp_common.errors import Unavailable
-from msp_model_service.fetch_errors import NotYet, Refused
 from msp_model_service.life import Status, backoff_s, may_become
-from msp_model_service.worker import Phases
+from msp_model_service.phases import Phases
+from msp_model_service.weights.fetch_errors import NotYet, Refused
 from support.worker_fakes import COMMIT, PATIENCE_S, GatedEngine, ScriptedWeights, Workbench, gpu, plan
 
 S = WorkerState
@@ -142,11 +142,13 @@ async def test_a_failed_start_is_told_and_the_process_stays_to_tell_it(
 
 
 async def test_the_wrong_gpu_fails_the_worker_before_anything_is_fetched(tmp_path: Path) -> None:
-    bench = Workbench(tmp_path, gpus=GpuReport(gpus=[gpu(0)]), plan=plan(expected_gpu_uuid="GPU-else"))
+    weights = ScriptedWeights(tmp_path)
+    seen = GpuReport(gpus=[gpu(0)])
+    bench = Workbench(tmp_path, weights=weights, gpus=seen, plan=plan(expected_gpu_uuid="GPU-else"))
     async with bench:
         failed = await bench.office.until(lambda lease: lease.state is S.FAILED)
         assert "pinned to the GPU GPU-else" in (failed.reason or "")
-        assert bench.weights.attempts == 0
+        assert weights.attempts == 0
 
 
 async def test_an_engine_that_breaks_is_told_at_once_and_reported_for_a_restart(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from msp_model_service.chat.accounting import Account
 from msp_model_service.chat.rendering import frame
 from msp_model_service.chat.wire import GenerationFields
 from msp_model_service.engines.chat import ChatEngine, Generation, GenerationRequest, Sampling
+from msp_model_service.engines.timed_generation import timed
 from msp_model_service.routes.context import UsageSink
 from msp_model_service.routes.event_streams import event_stream
 from msp_model_service.routes.leaving import CLIENT_LEFT, unless_client_leaves
@@ -55,7 +56,7 @@ def start(
     """All generations of a request. `resources` gives them up and tells what was used, however it ends."""
     generations: list[Generation] = []
     for request in requests:
-        generation = engine.generate(request)
+        generation = timed(engine.generate(request))
         resources.push_async_callback(generation.aclose)
         generations.append(generation)
     resources.callback(

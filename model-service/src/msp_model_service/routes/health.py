@@ -1,6 +1,6 @@
 """How the worker is, and what GPU it sees."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -19,6 +19,8 @@ class WorkerHealth(Health):
     state: WorkerState
     progress: float | None
     """Share of the present state's work that is done, 0 to 1; null where it is not known."""
+    start_phases_s: dict[str, float]
+    """How long each phase of the start took that is over: fetching, and those of loading."""
 
 
 def health_of(
@@ -28,7 +30,9 @@ def health_of(
     model: ServedModel,
     version: str,
     lease_problem: str | None,
-    note: str | None,
+    weights_note: str | None,
+    engine_note: str | None,
+    start_phases_s: Mapping[str, float],
 ) -> WorkerHealth:
     """The verdict. A worker without a lease does its job for those who know its address: `degraded`."""
     ready = status.state is WorkerState.READY
@@ -36,8 +40,11 @@ def health_of(
         "model": Part(status="ok" if ready else "down", reason=status.reason),
         "lease": Part(status="degraded" if lease_problem else "ok", reason=lease_problem),
     }
-    if note:
-        parts["weights"] = Part(status="degraded", reason=note)
+    if weights_note:
+        parts["weights"] = Part(status="degraded", reason=weights_note)
+    if engine_note:
+        # It answers as well as the model's architecture lets it: nothing to be alarmed about.
+        parts["engine"] = Part(status="ok", reason=engine_note)
     doubts = "; ".join(part.reason for part in parts.values() if part.status != "ok" and part.reason)
     overall: Literal["ok", "degraded", "down"] = "down" if not ready else "degraded" if doubts else "ok"
     return WorkerHealth(
@@ -50,6 +57,7 @@ def health_of(
         model=model,
         state=status.state,
         progress=status.progress,
+        start_phases_s=dict(start_phases_s),
     )
 
 

@@ -34,6 +34,8 @@ class Model(BaseModel):
     architecture: Architecture
     aliases: list[str] = []
     context_length: int | None = None
+    engine: str | None = None
+    """What runs the forward pass."""
 
 
 class ModelPage(BaseModel):
@@ -57,6 +59,7 @@ def model_item(
         architecture=Architecture(input_modalities=capabilities.input_modalities),
         aliases=model.aliases,
         context_length=capabilities.context_length,
+        engine=capabilities.engine,
     )
 
 
