@@ -10,13 +10,11 @@ its own, since it needs older libraries:
 
 import asyncio
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,16 +24,15 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from bench_mirror import mirror_s, registry, source
 from embedding_load import MIXED_WORDS, SHORT_WORDS, Load, first, load, texts
-from processes import free_port, program
+from processes import free_port, pinned, program, until_ready
 from report import Busyness, Report, arguments, publish
+from served_worker import ONE_THREAD, cpu_s, worker
 
 CONNECTIONS = 32
 MAX_TOKENS = 256
 INFINITY = Path(".venv-bench/infinity/bin")
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-SERVER_CORE, CLIENT_CORE = "0", "1"
+SERVER_CORE, CLIENT_CORE = 0, 1
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,16 @@ class Server:
     port: int
     path: str
     model: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One load, and what it cost its server."""
+
+    load: Load
+    cpu_ms: float
+    """Processor time for each request."""
 
 
 def minilm() -> Path:
@@ -55,55 +62,14 @@ def minilm() -> Path:
     return Path(found.origin).parent / "model"
 
 
-def pinned(command: list[str]) -> list[str]:
-    """The command on the servers' core."""
-    return ["taskset", "-c", SERVER_CORE, *command]
-
-
-def until_ready(url: str) -> None:
-    """Wait for a 200."""
-    for _ in range(1200):
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
-            return
-        except (urllib.error.HTTPError, OSError):
-            time.sleep(0.1)
-    raise SystemExit(f"{url} did not become ready")
-
-
-@contextmanager
-def worker(folder: Path, models: Path) -> Iterator[Server]:
-    """Our worker, with its model from our registry, which mirrored it from a local hub."""
-    port = free_port()
-    with source(models, 0) as hub, registry(hub, {"REGISTRY_STORE": f"file://{folder}/store"}) as (url, _):
-        mirror_s(url, "bench/minilm")
-        settings = ONE_THREAD | {
-            "MODEL_NAME": "bench/minilm",
-            "MODEL_TYPE": "embedding",
-            "MODEL_CACHE_DIR": f"{folder}/cache",
-            "DEVICE": "cpu",
-            "REGISTRY_URL": url,
-            # Nobody is there: a worker without a lease serves those who know its address.
-            "SERVICE_REGISTRY_URL": f"http://127.0.0.1:{free_port()}",
-            "WORKER_HOST": "127.0.0.1",
-            "WORKER_PORT": str(port),
-            "LOG_LEVEL": "warning",
-        }
-        command = pinned([sys.executable, "-m", "msp_model_service"])
-        with program(command, settings, f"http://127.0.0.1:{port}/livez"):
-            until_ready(f"http://127.0.0.1:{port}/v1/models")
-            until_ready(f"http://127.0.0.1:{port}/health")
-            yield Server(port, "/v1/embeddings", "bench/minilm")
-
-
 @contextmanager
 def plain(model: Path) -> Iterator[Server]:
     """`encode` behind a route."""
     port = free_port()
-    command = pinned([sys.executable, "benchmarks/plain_embeddings.py", str(model), str(port)])
-    with program(command, ONE_THREAD, f"http://127.0.0.1:{port}/docs"):
+    command = pinned([sys.executable, "benchmarks/plain_embeddings.py", str(model), str(port)], SERVER_CORE)
+    with program(command, ONE_THREAD, f"http://127.0.0.1:{port}/docs") as process:
         until_ready(f"http://127.0.0.1:{port}/docs")
-        yield Server(port, "/v1/embeddings", "plain")
+        yield Server(port, "/v1/embeddings", "plain", process.pid)
 
 
 @contextmanager
@@ -113,11 +79,12 @@ def infinity(model: Path) -> Iterator[Server]:
     options = {"--model-id": str(model), "--served-model-name": "minilm", "--port": str(port)}
     options |= {"--host": "127.0.0.1", "--engine": "torch", "--device": "cpu", "--dtype": "float32"}
     arguments = [part for option in options.items() for part in option]
-    command = pinned([str(INFINITY / "infinity_emb"), "v2", *arguments, "--no-model-warmup"])
+    command = pinned([str(INFINITY / "infinity_emb"), "v2", *arguments, "--no-model-warmup"], SERVER_CORE)
     quiet = {"DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0", "HF_HUB_OFFLINE": "1"}
-    with program([*command, "--log-level", "error"], ONE_THREAD | quiet, f"http://127.0.0.1:{port}/health"):
+    command += ["--log-level", "error"]
+    with program(command, ONE_THREAD | quiet, f"http://127.0.0.1:{port}/health") as process:
         until_ready(f"http://127.0.0.1:{port}/health")
-        yield Server(port, "/embeddings", "minilm")
+        yield Server(port, "/embeddings", "minilm", process.pid)
 
 
 def infinity_version() -> str | None:
@@ -130,23 +97,26 @@ def infinity_version() -> str | None:
     return f"{own} (torch {torch})"
 
 
-def measure(servers: dict[str, Server], asked: list[str], runs: int) -> dict[str, list[Load]]:
+def measure(servers: dict[str, Server], asked: list[str], runs: int) -> dict[str, list[Seen]]:
     """So many loads of each, by turns, so that a change of the machine's mood meets all."""
-    seen: dict[str, list[Load]] = {name: [] for name in servers}
+    seen: dict[str, list[Seen]] = {name: [] for name in servers}
     for run in range(runs + 1):
         for name, server in servers.items():
             part = asked if run else first(asked, CONNECTIONS * 2)
+            before = cpu_s(server.pid)
             one = asyncio.run(load(server.port, server.path, server.model, part, CONNECTIONS))
             if run:  # the first only warms up
-                seen[name].append(one)
+                seen[name].append(Seen(one, (cpu_s(server.pid) - before) / len(part) * 1e3))
     return seen
 
 
-def note(report: Report, kind: str, seen: dict[str, list[Load]]) -> None:
+def note(report: Report, kind: str, seen: dict[str, list[Seen]]) -> None:
     """Medians, and the worker over each peer."""
-    speed = {name: statistics.median(one.requests_per_s for one in loads) for name, loads in seen.items()}
-    for name, loads in seen.items():
+    loads_of = {name: [one.load for one in each] for name, each in seen.items()}
+    speed = {name: statistics.median(one.requests_per_s for one in loads) for name, loads in loads_of.items()}
+    for name, loads in loads_of.items():
         report.figures[f"{kind}_{name}_requests_per_s"] = speed[name]
+        report.figures[f"{kind}_{name}_cpu_ms"] = statistics.median(one.cpu_ms for one in seen[name])
         report.figures[f"{kind}_{name}_p50_ms"] = statistics.median(one.p50_ms for one in loads)
         report.figures[f"{kind}_{name}_p95_ms"] = statistics.median(one.p95_ms for one in loads)
         if name != "worker":
@@ -156,15 +126,17 @@ def note(report: Report, kind: str, seen: dict[str, list[Load]]) -> None:
 def main() -> None:
     """Run it."""
     options = arguments((__doc__ or "").split("\n\n", 1)[0])
+    if not {SERVER_CORE, CLIENT_CORE} <= os.sched_getaffinity(0):
+        raise SystemExit("this benchmark needs two cores: one for the servers, one for the client")
     report = Report("embeddings")
     report.peers["encode_behind_fastapi"] = f"sentence-transformers {version('sentence-transformers')}"
-    os.sched_setaffinity(0, os.sched_getaffinity(0) - {int(SERVER_CORE)} or {int(CLIENT_CORE)})
+    os.sched_setaffinity(0, {CLIENT_CORE})
     busyness = Busyness()
     with tempfile.TemporaryDirectory(prefix="bench-embeddings-") as name, ExitStack() as stack:
         folder = Path(name)
-        (folder / "models").mkdir()
-        (folder / "models" / "minilm").symlink_to(minilm())
-        servers = {"worker": stack.enter_context(worker(folder, folder / "models"))}
+        shutil.copytree(minilm(), folder / "models" / "minilm")
+        ours = stack.enter_context(worker(folder, "minilm", "embedding", SERVER_CORE))
+        servers = {"worker": Server(ours.port, "/v1/embeddings", ours.model, ours.pid)}
         servers["plain"] = stack.enter_context(plain(minilm()))
         if installed := infinity_version():
             report.peers["infinity"] = installed

@@ -1,24 +1,20 @@
 """The mirror beside curl, and the worker's fetch beside huggingface_hub, from the same sources in one run."""
 
-import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from hub_source import COMMIT
+from local_registry import mirror_s, registry, source
 from processes import free_port, program
 from report import Busyness, Report, arguments, publish
 
@@ -29,10 +25,10 @@ LINK_BYTES_PER_S = 125_000_000
 WORKER_FETCH = """
 import sys, threading, time
 from pathlib import Path
-from msp_model_service.cache_room import CacheRoom
-from msp_model_service.checking import Checker
-from msp_model_service.model_source import RegistrySource
-from msp_model_service.weights import CachedWeights
+from msp_model_service.weights.cache_room import CacheRoom
+from msp_model_service.weights.checking import Checker
+from msp_model_service.weights.model_source import RegistrySource
+from msp_model_service.weights.weights import CachedWeights
 weights = CachedWeights(RegistrySource(sys.argv[1]), CacheRoom(Path(sys.argv[2]), None), Checker("full"))
 begun = time.monotonic()
 weights.fetch(sys.argv[3], "main", lambda *news: None, threading.Event()).release()
@@ -58,15 +54,6 @@ def make_model(folder: Path, sizes: list[int]) -> None:
 
 
 @contextmanager
-def source(models: Path, bytes_per_s: int) -> Iterator[str]:
-    """The address of a hub over a line of that rate; 0 for no limit."""
-    port = free_port()
-    command = [sys.executable, "benchmarks/hub_source.py", str(models), str(port), str(bytes_per_s)]
-    with program(command, {}, f"http://127.0.0.1:{port}/"):
-        yield f"http://127.0.0.1:{port}"
-
-
-@contextmanager
 def minio(folder: Path) -> Iterator[dict[str, str]]:
     """Settings of a registry over a real MinIO, made ready by our own init job."""
     port = free_port()
@@ -81,46 +68,6 @@ def minio(folder: Path) -> Iterator[dict[str, str]]:
         init = [sys.executable, "-m", "msp_registry.init_store"]
         subprocess.run(init, env=os.environ | root | store, check=True, stderr=subprocess.DEVNULL)
         yield {"REGISTRY_STORE": "s3", **store}
-
-
-@contextmanager
-def registry(hub: str, store: dict[str, str]) -> Iterator[tuple[str, Callable[[], float]]]:
-    """Its address, and what tells its peak memory in MiB."""
-    port = free_port()
-    settings = {"REGISTRY_PORT": str(port), "REGISTRY_HOST": "127.0.0.1", "HF_ENDPOINT": hub, **store}
-    url = f"http://127.0.0.1:{port}"
-    with program([sys.executable, "-m", "msp_registry"], settings, f"{url}/health") as process:
-
-        def peak_mib() -> float:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
-
-        yield url, peak_mib
-
-
-def ask(url: str, method: str = "GET") -> Any:
-    """JSON of an answer; while the service is not ready yet, asked again."""
-    for _ in range(100):
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, method=method)) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            if error.code != 503:
-                raise
-            time.sleep(0.1)
-    raise SystemExit(f"{url} stayed unavailable")
-
-
-def mirror_s(url: str, model: str) -> float:
-    """How long it takes from the request until the snapshot is published."""
-    begun = time.monotonic()
-    job = ask(f"{url}/models/{model}/download", "POST")
-    with urllib.request.urlopen(f"{url}/jobs/{job['id']}/events") as events:
-        events.read()
-    ended = ask(f"{url}/jobs/{job['id']}")
-    if ended["state"] != "SUCCEEDED":
-        raise SystemExit(f"the mirror failed: {ended['error']}")
-    return time.monotonic() - begun
 
 
 def curl_s(hub: str, model: str, names: list[str], folder: Path) -> float:

@@ -32,7 +32,7 @@ def texts(count: int, words: Sequence[int], tokenizer: PreTrainedTokenizerBase, 
     """
     prose = " ".join(topics.values()).split()
     random = Random(0)
-    made = []
+    made: list[str] = []
     while len(made) < count:
         size = words[len(made) % len(words)]
         begin = random.randrange(len(prose) - size)

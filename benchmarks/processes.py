@@ -36,3 +36,19 @@ def program(
     finally:
         process.terminate()
         process.wait()
+
+
+def pinned(command: list[str], core: int) -> list[str]:
+    """The command on one core."""
+    return ["taskset", "-c", str(core), *command]
+
+
+def until_ready(url: str) -> None:
+    """Wait for a 200, two minutes at most."""
+    for _ in range(1200):
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+            return
+        except (urllib.error.HTTPError, OSError):
+            time.sleep(0.1)
+    raise SystemExit(f"{url} did not become ready")
