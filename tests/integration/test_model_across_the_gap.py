@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from msp_common.contracts.jobs import Job, JobState
-from msp_model_service.cache_room import CacheRoom
-from msp_model_service.checking import Checker
-from msp_model_service.model_source import RegistrySource
-from msp_model_service.weights import CachedWeights
+from msp_model_service.weights.cache_room import CacheRoom
+from msp_model_service.weights.checking import Checker
+from msp_model_service.weights.model_source import RegistrySource
+from msp_model_service.weights.weights import CachedWeights
 from msp_registry.app import create_app
 from msp_registry.init_store import make_bucket_and_account
 from msp_registry.settings import InitStoreSettings, RegistrySettings
