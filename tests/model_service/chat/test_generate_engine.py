@@ -2,8 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,19 @@ from transformers import AutoModelForCausalLM
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.errors import ContextTooLong, InternalError, InvalidRequest, TooManyRequests, Unavailable
-from msp_model_service.chat.conversation import Conversation, Message, Picture, Role, Text
+from msp_model_service.chat.conversation import Conversation, Message, Role, Text
 from msp_model_service.engines.chat import (
-    Generation,
     GenerationRequest,
     PreparedPrompt,
     Sampling,
-    TokenEvent,
     TokenLogprob,
 )
 from msp_model_service.engines.generate_chat import GenerateChatEngine
 from msp_model_service.engines.lifecycle import EngineLoadFailed, EngineOptions
 from msp_model_service.engines.sampling import SamplingDefaults
 from support import tiny_models
+from support.chat_talk import GREEDY, events, ids, talk, text
 from support.tiny_models import CONTEXT
-
-GREEDY = Sampling(temperature=0)
 
 
 def engine_for(folder: Path, type: ModelType = ModelType.LLM, max_queued: int = 8) -> GenerateChatEngine:
@@ -55,37 +51,6 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GenerateChatEngi
     engine = engine_for(tiny_models.llava(tmp_path_factory.mktemp("llava")), ModelType.MULTIMODAL)
     yield engine
     engine.unload()
-
-
-def talk(words: str, *pictures: Image.Image) -> Conversation:
-    parts: tuple[Text | Picture, ...] = (
-        *(Picture(image, b"", "image/png") for image in pictures),
-        Text(words),
-    )
-    return Conversation((Message(Role.USER, parts),))
-
-
-@asynccontextmanager
-async def reading(generation: Generation) -> AsyncIterator[Generation]:
-    try:
-        yield generation
-    finally:
-        await generation.aclose()
-
-
-async def events(
-    engine: GenerateChatEngine, prompt: PreparedPrompt, sampling: Sampling = GREEDY, **fields: Any
-) -> list[TokenEvent]:
-    async with reading(engine.generate(GenerationRequest(prompt, sampling, **fields))) as generation:
-        return [event async for event in generation]
-
-
-def ids(made: list[TokenEvent]) -> list[int]:
-    return [token_id for event in made for token_id in event.token_ids]
-
-
-def text(made: list[TokenEvent]) -> str:
-    return "".join(event.text for event in made)
 
 
 def plain_greedy(folder: Path, prompt: PreparedPrompt, tokens: int) -> list[int]:

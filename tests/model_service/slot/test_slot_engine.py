@@ -23,7 +23,8 @@ from msp_model_service.engines.generate_chat import GenerateChatEngine
 from msp_model_service.engines.lifecycle import EngineLoadFailed, EngineOptions
 from msp_model_service.engines.slot.slot_chat import SlotChatEngine
 from support import tiny_models
-from support.slot_talk import GREEDY, engine_for, events, ids, talk, text
+from support.chat_talk import GREEDY, events, ids, talk, text
+from support.slot_talk import engine_for
 from support.tiny_models import CONTEXT
 
 

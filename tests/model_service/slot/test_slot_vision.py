@@ -12,7 +12,8 @@ from msp_model_service.engines.generate_chat import GenerateChatEngine
 from msp_model_service.engines.lifecycle import EngineOptions
 from msp_model_service.engines.slot.slot_chat import SlotChatEngine
 from support import tiny_models
-from support.slot_talk import engine_for, events, ids, talk
+from support.chat_talk import events, ids, talk
+from support.slot_talk import engine_for
 
 
 @pytest.fixture(scope="module")
