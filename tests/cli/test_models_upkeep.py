@@ -104,7 +104,7 @@ def test_without_a_terminal_a_deletion_asks_nothing_and_shows_what_it_broke(serv
     served.fake.answers["DELETE", "/models/acme/chat"] = (200, DELETED)
     shown = served.msp("models", "rm", "acme/chat", "--revision", "v2", "--force")
     assert served.fake.paths("DELETE") == ["/models/acme/chat?revision=v2&force=true"]
-    for part in ("1 commits, 7 objects, 2.0 kB", "refs that are gone: main, prod", "again: llm-1"):
+    for part in ("1 commit, 7 objects, 2.0 kB", "refs that are gone: main, prod", "again: llm-1"):
         assert part in shown
     assert served.json("models", "rm", "acme/chat") == DELETED
 

@@ -41,7 +41,7 @@ async def test_health_tells_mode_and_store() -> None:
     store = MemoryStore()
     async with serving(RegistryParts(store)) as registry:
         up = await registry.http.get("/health")
-        assert (up.status_code, up.json()["status"]) == (200, "ok")
+        assert (up.status_code, up.json()["status"], up.json()["reason"]) == (200, "ok", None)
         assert "offline" in up.json()["parts"]["mode"]["reason"]
         assert up.json()["parts"]["jobs"] == {"status": "ok", "reason": "0 running"}
         assert "REGISTRY_SCRUB_HOURS=off" in up.json()["parts"]["scrub"]["reason"]

@@ -62,9 +62,8 @@ def rm(
     if as_json:
         show_json(gone)
         return
-    tell(
-        f"deleted {gone.id}: {len(gone.commits)} commits, {gone.objects} objects, {decimal(gone.freed_bytes)}"
-    )
+    commits = "1 commit" if len(gone.commits) == 1 else f"{len(gone.commits)} commits"
+    tell(f"deleted {gone.id}: {commits}, {gone.objects} objects, {decimal(gone.freed_bytes)}")
     if gone.refs:
         tell(f"refs that are gone: {', '.join(gone.refs)}")
     if gone.broke:

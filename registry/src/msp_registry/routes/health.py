@@ -26,7 +26,7 @@ async def get_health(parts: PartsDep) -> JSONResponse:
     worst = quarantine if store.status == "ok" else store
     health = Health(
         status=worst.status,
-        reason=worst.reason,
+        reason=worst.reason if worst.status != "ok" else None,
         service="registry",
         version=platform_version(),
         parts={
