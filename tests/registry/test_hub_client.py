@@ -11,7 +11,7 @@ from msp_registry.failures import HubMisbehaved, HubUnreachable, RateLimited, Wr
 from msp_registry.hub.client import TRIES, HubClient
 from msp_registry.hub.selection import RemoteFile
 from msp_registry.transfers.file_source import RangesIgnored
-from support.fake_hub import COMMIT, FakeHub, FakeRepo
+from support.fake_hub import COMMIT, FakeHub
 from support.registry_files import tiny_model
 from support.registry_mirroring import Mirroring, Switchboard, remote
 from support.servers import run_server
@@ -21,18 +21,6 @@ WEIGHTS = "model.safetensors"
 DATA = MODEL[WEIGHTS]
 SIZE = len(DATA)
 FILE = remote(WEIGHTS, DATA)
-
-
-@pytest.fixture
-def hub() -> FakeHub:
-    return FakeHub({"org/tiny": FakeRepo(dict(MODEL))})
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Switchboard, str]]:
-    switchboard = Switchboard()
-    with run_server(switchboard) as url:
-        yield switchboard, url
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from msp_registry.failures import HubUnreachable
 from msp_registry.hub.client import HubClient
 from msp_registry.hub.http import BadCaFile, http_client, trust
-from support.fake_hub import COMMIT, FakeHub, FakeRepo
+from support.fake_hub import COMMIT, FakeHub
 from support.forward_proxy import ForwardProxy, tls_front
 from support.private_authority import Authority, make_authority
 from support.registry_files import tiny_model
@@ -25,11 +25,6 @@ PROXY_SETTINGS = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CER
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return make_authority(tmp_path_factory.mktemp("authority"), HOST)
-
-
-@pytest.fixture
-def hub() -> FakeHub:
-    return FakeHub({"org/tiny": FakeRepo(dict(MODEL))})
 
 
 @pytest.fixture

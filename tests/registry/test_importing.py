@@ -4,7 +4,6 @@ import io
 import os
 import socket
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ from msp_registry.stores.store import ObjectStat
 from support.registry_files import safetensors, tiny_model, write_folder
 from support.registry_imports import Importing, tar_of
 from support.registry_memory_store import MemoryStore
-from support.registry_minio import MinioServer, run_minio
+from support.registry_minio import MinioServer
 from support.registry_progress import ToldProgress
 from support.servers import free_port
 
@@ -262,12 +261,6 @@ async def test_places_that_may_not_be_imported_from_are_refused(folder: Path, tm
 
 def test_a_root_itself_may_be_imported(tmp_path: Path) -> None:
     assert allowed_folder(str(tmp_path), [tmp_path]) == tmp_path.resolve()
-
-
-@pytest.fixture(scope="module")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
-    with run_minio(tmp_path_factory.mktemp("minio")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from msp_registry.stores.s3_endpoint import http_pool, parse_endpoint
 from msp_registry.stores.s3_request import S3Account, signed_request
 from msp_registry.stores.s3_store import S3Store
 from msp_registry.stores.store import StoreUnavailable, read_small
-from support.registry_minio import MinioServer, run_minio
+from support.registry_minio import MinioServer
 from support.registry_stores import keys, s3
 from support.registry_versitygw import VersitygwServer, run_versitygw
 from support.servers import free_port
@@ -29,18 +29,6 @@ SVC_USER, SVC_PASSWORD = "registry", "registry-secret"
 MIB = 1 << 20
 
 Server = MinioServer | VersitygwServer
-
-
-@pytest.fixture(scope="module")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
-    with run_minio(tmp_path_factory.mktemp("minio")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VersitygwServer]:
-    with run_versitygw(tmp_path_factory.mktemp("versitygw")) as server:
-        yield server
 
 
 @pytest.fixture(

@@ -1,7 +1,6 @@
 """What lives and goes in real stores: collected and deleted alike in a folder, MinIO and versitygw."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,27 +11,13 @@ from msp_registry.layout import upload_key
 from msp_registry.stores.store import PART_BYTES, ObjectStore
 from msp_registry.transfers.upload_record import UploadRecord, write_record
 from support.registry_files import COMMITS, tiny_model
-from support.registry_minio import MinioServer, run_minio
 from support.registry_parts import RegistryParts
 from support.registry_progress import ToldProgress
 from support.registry_stores import KINDS, keys, new_store
-from support.registry_versitygw import VersitygwServer, run_versitygw
 
 A, B, C = COMMITS
 MODEL = tiny_model()
 SIZE = PART_BYTES + 1
-
-
-@pytest.fixture(scope="module")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
-    with run_minio(tmp_path_factory.mktemp("minio")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VersitygwServer]:
-    with run_versitygw(tmp_path_factory.mktemp("versitygw")) as server:
-        yield server
 
 
 @pytest.fixture(params=KINDS)

@@ -1,9 +1,7 @@
 """Mirroring from a hub: what is taken and told, what is not fetched twice, what is refused beforehand."""
 
 import hashlib
-from collections.abc import AsyncGenerator, Iterator
 
-import httpx
 import pytest
 
 from msp_common.contracts.jobs import JobState
@@ -25,9 +23,9 @@ from msp_registry.failures import (
     TokenRefused,
     WrongBytes,
 )
-from support.fake_hub import COMMIT, FakeHub, FakeRepo
+from support.fake_hub import COMMIT, FakeHub
 from support.registry_files import safetensors, tiny_model
-from support.registry_mirroring import NOW, PART, Mirroring, Switchboard
+from support.registry_mirroring import NOW, PART, Mirroring
 from support.registry_progress import ToldProgress
 from support.servers import free_port, run_server
 
@@ -36,27 +34,6 @@ TOTAL = sum(map(len, MODEL.values()))
 WEIGHTS = "model.safetensors"
 VISIBLE = {f"org/tiny/{COMMIT}/.registry/manifest.json", "org/tiny/.registry/refs/main"}
 OTHER = "a" * 40
-
-
-@pytest.fixture
-def hub() -> FakeHub:
-    return FakeHub({"org/tiny": FakeRepo(dict(MODEL))})
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Switchboard, str]]:
-    switchboard = Switchboard()
-    with run_server(switchboard) as url:
-        yield switchboard, url
-
-
-@pytest.fixture
-async def mirroring(hub: FakeHub, served: tuple[Switchboard, str]) -> AsyncGenerator[Mirroring, None]:
-    switchboard, url = served
-    switchboard.hub = hub
-    async with httpx.AsyncClient() as client:
-        yield Mirroring(hub, url, client)
-    hub.release.set()
 
 
 async def test_a_snapshot_arrives_whole_and_its_manifest_says_what_it_is(mirroring: Mirroring) -> None:

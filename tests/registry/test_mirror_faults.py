@@ -1,16 +1,15 @@
 """Whatever a hub does: the store holds the whole verified snapshot, or nothing that can be seen."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable
 
-import httpx
 import pytest
 
 from msp_registry.failures import HubMisbehaved, HubUnreachable, JobFailure, RateLimited, WrongBytes
 from msp_registry.stores.store import Part, StoreFull, StoreUnavailable
-from support.fake_hub import COMMIT, FakeHub, FakeRepo
+from support.fake_hub import COMMIT, FakeHub
 from support.registry_files import tiny_model
 from support.registry_memory_store import MemoryStore
-from support.registry_mirroring import Mirroring, Switchboard
+from support.registry_mirroring import Mirroring
 from support.servers import run_server
 
 MODEL = tiny_model(20_000)
@@ -88,27 +87,6 @@ DEFEATED: dict[str, tuple[Callable[[FakeHub], None], type[JobFailure], str]] = {
     ),
     "compressed files": (knobs(content_encoding="gzip"), HubMisbehaved, "compressed"),
 }
-
-
-@pytest.fixture
-def hub() -> FakeHub:
-    return FakeHub({"org/tiny": FakeRepo(dict(MODEL))})
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Switchboard, str]]:
-    switchboard = Switchboard()
-    with run_server(switchboard) as url:
-        yield switchboard, url
-
-
-@pytest.fixture
-async def mirroring(hub: FakeHub, served: tuple[Switchboard, str]) -> AsyncGenerator[Mirroring, None]:
-    switchboard, url = served
-    switchboard.hub = hub
-    async with httpx.AsyncClient() as client:
-        yield Mirroring(hub, url, client)
-    hub.release.set()
 
 
 def assert_whole(mirroring: Mirroring) -> None:

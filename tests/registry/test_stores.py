@@ -4,7 +4,6 @@ import asyncio
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -31,24 +30,12 @@ from msp_registry.stores.store import (
     read_small,
 )
 from support.registry_memory_store import MemoryStore
-from support.registry_minio import MinioServer, run_minio
+from support.registry_minio import MinioServer
 from support.registry_stores import KINDS, S3_KINDS, keys, new_store, s3, whole
-from support.registry_versitygw import VersitygwServer, run_versitygw
+from support.registry_versitygw import VersitygwServer
 from support.servers import free_port, run_server
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
-    with run_minio(tmp_path_factory.mktemp("minio")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VersitygwServer]:
-    with run_versitygw(tmp_path_factory.mktemp("versitygw")) as server:
-        yield server
 
 
 @pytest.fixture(params=["memory", *KINDS])

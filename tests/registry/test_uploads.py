@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from msp_registry.stores.store import (
 )
 from support.registry_minio import MinioServer, run_minio
 from support.registry_stores import KINDS, S3_KINDS, keys, new_store, s3, whole
-from support.registry_versitygw import VersitygwServer, run_versitygw
 
 MIB = 1 << 20
 PART = 5 * MIB
@@ -32,18 +30,6 @@ PART = 5 * MIB
 SIZE = 2 * PART + MIB
 DATA = os.urandom(SIZE)
 KEY = "org/m/c/model b.bin"
-
-
-@pytest.fixture(scope="module")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
-    with run_minio(tmp_path_factory.mktemp("minio")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VersitygwServer]:
-    with run_versitygw(tmp_path_factory.mktemp("versitygw")) as server:
-        yield server
 
 
 @pytest.fixture(params=KINDS)
