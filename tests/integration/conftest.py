@@ -18,6 +18,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 @pytest.fixture
-def client(platform: Platform) -> openai.OpenAI:
+def client(platform: Platform) -> Iterator[openai.OpenAI]:
     """The official client, which repeats nothing by itself: every failure is seen."""
-    return openai.OpenAI(base_url=f"{platform.url(8080)}/v1", api_key="none", max_retries=0, timeout=60)
+    url = f"{platform.url(8080)}/v1"
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60) as client:
+        yield client

@@ -91,8 +91,9 @@ def import_samples() -> None:
 
 
 @pytest.fixture
-def client(stack: ComposeStack) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{GATEWAY}/v1", api_key="none", max_retries=0)
+def client(stack: ComposeStack) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{GATEWAY}/v1", api_key="none", max_retries=0) as client:
+        yield client
 
 
 def ask(client: openai.OpenAI, question: str = "What is the capital of France?") -> str:
