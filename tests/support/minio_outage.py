@@ -6,29 +6,24 @@ import subprocess
 from pathlib import Path
 
 import httpx
-import pytest
 
 from support.platform_processes import eventually
-from support.registry_minio import ROOT_PASSWORD, ROOT_USER, minio_binary
+from support.registry_minio import ROOT_PASSWORD, ROOT_USER
 from support.servers import free_port
+from support.store_processes import required_program
 
 
 class MinioWithOutages:
     """A MinIO process. Skips the test without a MinIO, but fails it in CI."""
 
     def __init__(self, folder: Path) -> None:
-        binary = minio_binary()
-        if binary is None:
-            reason = "no MinIO server: set MSP_MINIO_BINARY"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+        program = required_program("minio", "github.com/minio/minio")
         self.endpoint = f"127.0.0.1:{free_port()}"
         self.user, self.password = ROOT_USER, ROOT_PASSWORD
         self._folder = folder
         console = f"127.0.0.1:{free_port()}"
         addresses = ["--address", self.endpoint, "--console-address", console]
-        self._command = [str(binary), "server", str(folder), "--quiet", *addresses]
+        self._command = [program, "server", str(folder), "--quiet", *addresses]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

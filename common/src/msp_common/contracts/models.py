@@ -150,8 +150,8 @@ class GcRequest(Contract):
 class GcItem(Contract):
     """One thing that a collection removes, or would remove."""
 
-    kind: Literal["unpublished", "upload", "unreferenced", "job"]
-    """Files without a manifest, a broken-off upload, a snapshot that no ref names, a job that ended."""
+    kind: Literal["unpublished", "upload", "unreferenced"]
+    """Files without a manifest, a broken-off upload, a snapshot that no ref names."""
     name: str
     objects: int
     freed_bytes: int
