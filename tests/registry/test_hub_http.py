@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from msp_common.tls import BadCaFile, trust
 from msp_registry.failures import HubUnreachable
 from msp_registry.hub.client import HubClient
-from msp_registry.hub.http import BadCaFile, http_client, trust
+from msp_registry.hub.http import http_client
 from support.fake_hub import COMMIT, FakeHub
 from support.forward_proxy import ForwardProxy, tls_front
 from support.private_authority import Authority, make_authority

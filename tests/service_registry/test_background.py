@@ -179,6 +179,23 @@ async def test_a_watcher_gets_the_snapshot_at_once_and_again_at_every_change(clu
         assert second.generation > first.generation
 
 
+async def test_a_watcher_that_comes_back_is_told_only_what_is_new(cluster: Cluster) -> None:
+    cluster.table.heartbeat("a", lease())
+    stream = watch.snapshots(cluster.table, cluster.clock, str(cluster.table.generation))
+    following = asyncio.ensure_future(anext(stream))
+    await cluster.clock.advance(1)
+    assert not following.done()
+    cluster.table.heartbeat("b", lease(url="http://b:8000"))
+    assert [w.id for w in read(await following).workers] == ["a", "b"]
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_watcher_whose_last_word_is_of_another_time_gets_the_snapshot(cluster: Cluster) -> None:
+    stream = watch.snapshots(cluster.table, cluster.clock, str(cluster.table.generation - 1))
+    assert read(await anext(stream)).generation == cluster.table.generation
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
 async def test_changes_that_come_together_are_told_together(cluster: Cluster) -> None:
     async with watching(cluster) as stream:
         await anext(stream)

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from msp_cli.strict_yaml import Strict, Unreadable, mistake, read_yaml
+from msp_common.strict_yaml import Strict, Unreadable, mistake, read_yaml
 from msp_common.model_ids import parse_model_id
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from msp_cli.strict_yaml import Strict, Unreadable, mistake, read_yaml
+from msp_common.strict_yaml import Strict, Unreadable, mistake, read_yaml
 from msp_common.contracts.jobs import DownloadRequest, ImportRequest
 from msp_common.model_ids import parse_model_id
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
@@ -31,10 +31,14 @@ def load_or_exit(settings_class: type[S], service: str) -> S:
     try:
         settings = settings_class.load()
     except SettingsError as error:
-        sys.stderr.write(f"{service}: cannot start, the settings are wrong:\n{error}\n")
-        raise SystemExit(EXIT_USAGE) from None
+        _refuse_to_start(service, error)
     logs.configure(service, settings.log_format, settings.log_level)
     return settings
+
+
+def _refuse_to_start(service: str, error: SettingsError) -> NoReturn:
+    sys.stderr.write(f"{service}: cannot start, the settings are wrong:\n{error}\n")
+    raise SystemExit(EXIT_USAGE) from None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -92,7 +96,14 @@ def run(
     listens: Callable[[S], tuple[str, Sequence[int]]],
     grace_s: float = 10,
 ) -> None:
-    """The `main` of a program: read settings, set up logs, build the application, serve it."""
+    """The `main` of a program: read settings, set up logs, build the application, serve it.
+
+    `build` may raise SettingsError, for what it finds wrong in a file that a setting names.
+    """
     settings = load_or_exit(settings_class, service)
     host, ports = listens(settings)
-    serve(build(settings), host=host, ports=ports, grace_s=grace_s)
+    try:
+        app = build(settings)
+    except SettingsError as error:
+        _refuse_to_start(service, error)
+    serve(app, host=host, ports=ports, grace_s=grace_s)

@@ -1,7 +1,7 @@
 """`python -m msp_service_registry`."""
 
 from msp_common import serving
-from msp_service_registry.app import create_app
+from msp_service_registry.app import build
 from msp_service_registry.settings import ServiceRegistrySettings
 
 
@@ -10,7 +10,7 @@ def main() -> None:
     serving.run(
         "service-registry",
         ServiceRegistrySettings,
-        create_app,
+        build,
         listens=lambda s: (s.host, [s.port]),
         # Watchers never finish by themselves, and everything else is answered within this.
         grace_s=1,

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -10,8 +11,12 @@ from fastapi import FastAPI
 
 from msp_common.contracts.health import Health
 from msp_common.http_app import new_app, platform_version
+from msp_common.tls import trust
 from msp_service_registry.background import Background
 from msp_service_registry.clock import Clock, SystemClock
+from msp_service_registry.external.asking import HttpServerAsker, ServerAsker
+from msp_service_registry.external.file import ExternalServerEntry, read_workers_file
+from msp_service_registry.external.keeping import ExternalServers, usable
 from msp_service_registry.judging import keep_judging
 from msp_service_registry.metrics import Metrics
 from msp_service_registry.neighbours import HealthReader, HttpHealthReader, Kind, Neighbours
@@ -32,13 +37,18 @@ def create_app(
     clock: Clock | None = None,
     prober: Prober | None = None,
     health_reader: HealthReader | None = None,
+    servers: Sequence[ExternalServerEntry] = (),
+    asker: ServerAsker | None = None,
 ) -> FastAPI:
-    """The application. Clock, prober and health reader are the real ones unless others are handed in."""
+    """The application over these external servers.
+
+    Clock, prober, health reader and asker are the real ones unless others are handed in. Raises BadCaFile.
+    """
     clock = clock or SystemClock()
     # Workers and services are neighbours: a proxy from the environment would only be in the way.
     client = httpx.AsyncClient(trust_env=False, timeout=settings.probe_timeout_s)
     table = WorkerTable(clock, settings.remove_after_s)
-    metrics = Metrics(table)
+    metrics = Metrics(table, clock)
     neighbour_urls: dict[Kind, str] = {}
     if settings.gateway_url:
         neighbour_urls["gateway"] = settings.gateway_url
@@ -48,6 +58,11 @@ def create_app(
     neighbours = Neighbours(
         neighbour_urls, health_reader or HttpHealthReader(client, settings.probe_timeout_s), clock
     )
+    outside = httpx.AsyncClient(
+        verify=trust(settings.extra_ca_file), trust_env=False, timeout=settings.probe_timeout_s
+    )
+    asker = asker or HttpServerAsker(outside, os.environ, settings.probe_timeout_s)
+    external = ExternalServers(table, asker, clock, usable(servers, offline=settings.offline))
     probing = Probing(table, prober or HttpProber(client, settings.probe_timeout_s), clock)
     background = Background()
 
@@ -66,12 +81,15 @@ def create_app(
             log.warning("CLUSTER_TOKEN is not set: whoever reaches this port can register a worker")
         background.add("judging", asyncio.create_task(keep_judging(table, clock)))
         background.add("probing", asyncio.create_task(probing.run()))
+        if servers:
+            background.add("external servers", asyncio.create_task(external.run()))
         try:
             yield
         finally:
             await background.stop()
             await neighbours.aclose()
             await client.aclose()
+            await outside.aclose()
 
     app = new_app(
         "Service registry",
@@ -95,3 +113,16 @@ def create_app(
         )
     )
     return app
+
+
+def build(settings: ServiceRegistrySettings) -> FastAPI:
+    """The application as it runs. Raises BadWorkersFile and BadCaFile."""
+    servers = read_workers_file(settings.workers_file) if settings.workers_file else []
+    for left_out in [s for s in servers if s not in usable(servers, offline=settings.offline)]:
+        log.warning(
+            "external server %s is left out in offline mode; if it is a machine of your own network, say "
+            "`when_offline: true` in %s",
+            left_out.name,
+            settings.workers_file,
+        )
+    return create_app(settings, servers=servers)

@@ -7,6 +7,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from msp_common.contracts.workers import ReportKind
+from msp_service_registry.clock import Clock
+from msp_service_registry.gpu_metrics import GpuCollector
 from msp_service_registry.workers import WorkerTable
 
 
@@ -34,9 +36,10 @@ class _TableCollector(Collector):
 class Metrics:
     """The service registry's own metrics."""
 
-    def __init__(self, table: WorkerTable) -> None:
+    def __init__(self, table: WorkerTable, clock: Clock) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_TableCollector(table))
+        self.registry.register(GpuCollector(table, clock))
         self.heartbeats = Counter(
             "msp_service_registry_heartbeats", "Heartbeats taken in", registry=self.registry
         )

@@ -35,25 +35,23 @@ def worker_status(worker: Worker, now: float) -> ServiceStatus:
 
 
 def targets(workers: Iterable[Worker], services: Mapping[str, str]) -> list[TargetGroup]:
-    """What Prometheus should scrape: the services by name and URL, and every listed worker."""
+    """What Prometheus should scrape: the services by name and URL, and every listed worker.
+
+    External servers are left out unless the file of workers says where their metrics are.
+    """
     groups = [_group(url, {"job": name}) for name, url in services.items()]
-    return groups + [
-        _group(
-            w.lease.url,
-            {
-                "job": "worker",
-                "worker": w.id,
-                "model": w.lease.model.id,
-                "model_type": w.lease.model.type.value,
-            },
-        )
-        for w in workers
-    ]
+    for w in workers:
+        path = "/metrics" if w.external is None else w.external.metrics_path
+        if path is not None:
+            model = w.lease.model
+            labels = {"worker": w.id, "model": model.id, "model_type": model.type.value}
+            groups.append(_group(w.lease.url, {"job": "worker", **labels}, path))
+    return groups
 
 
-def _group(url: str, labels: dict[str, str]) -> TargetGroup:
+def _group(url: str, labels: dict[str, str], metrics_path: str = "/metrics") -> TargetGroup:
     parts = urlsplit(url)
-    path = f"{parts.path.rstrip('/')}/metrics"
+    path = f"{parts.path.rstrip('/')}{metrics_path}"
     return TargetGroup(
         targets=[parts.netloc], labels={"__scheme__": parts.scheme, "__metrics_path__": path, **labels}
     )

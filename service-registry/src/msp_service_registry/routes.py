@@ -109,9 +109,13 @@ def build_router(parts: Parts) -> APIRouter:
         response_class=StreamingResponse,
         responses={200: {"content": {sse.MEDIA_TYPE: {}}}},
     )
-    async def watch_workers() -> StreamingResponse:
+    async def watch_workers(
+        last_event_id: Annotated[str | None, Header(description="The last event that was seen")] = None,
+    ) -> StreamingResponse:
         return StreamingResponse(
-            watch.snapshots(parts.table, parts.clock), media_type=sse.MEDIA_TYPE, headers=sse.HEADERS
+            watch.snapshots(parts.table, parts.clock, last_event_id),
+            media_type=sse.MEDIA_TYPE,
+            headers=sse.HEADERS,
         )
 
     @router.get("/services", tags=["overview"], summary="All programs and workers, and how they are")

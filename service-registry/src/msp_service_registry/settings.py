@@ -1,5 +1,6 @@
 """Settings of the service registry: `SERVICE_REGISTRY_*`, and the names that all programs share."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, SecretStr
@@ -35,6 +36,16 @@ class ServiceRegistrySettings(Settings):
 
     gateway_url: HttpUrl | None = Field(default=None, validation_alias="GATEWAY_URL")
     """Where the gateway is; it is listed in `/services` and `/targets` when this is set."""
+
+    workers_file: Path | None = None
+    """YAML file of OpenAI-compatible servers that cannot register themselves (vLLM, llama-server, TEI)."""
+
+    offline: bool = False
+    """Whether there is no way out of this network: servers of the file are then used only where it says
+    `when_offline: true`."""
+
+    extra_ca_file: Path | None = Field(default=None, validation_alias="EXTRA_CA_FILE")
+    """Certificates (PEM) of further authorities that may vouch for servers of the file."""
 
     own_url: HttpUrl | None = Field(default=None, validation_alias="SERVICE_REGISTRY_URL")
     """Where others reach the service registry itself; only shown in `/services`."""

@@ -16,14 +16,18 @@ KEEP_ALIVE_S = 5.0
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
-async def snapshots(table: WorkerTable, clock: Clock) -> AsyncIterator[bytes]:
+async def snapshots(table: WorkerTable, clock: Clock, known: str | None = None) -> AsyncIterator[bytes]:
     """Server-sent events, each holding a whole `Snapshot`; its generation is the event's id.
 
-    A reader that is slow misses snapshots in between, never the last one.
+    A reader that is slow misses snapshots in between, never the last one. One that comes back names the last
+    id it has seen (`known`), and is told nothing until something is new.
     """
     changed = asyncio.Event()
     unsubscribe = table.subscribe(changed.set)
     try:
+        if known == str(table.generation):
+            while not await clock.wait(changed, clock.monotonic() + KEEP_ALIVE_S):
+                yield KEEP_ALIVE
         while True:
             changed.clear()
             snapshot = table.snapshot()

@@ -7,6 +7,7 @@ from msp_common.contracts.gpus import GpuReport
 from msp_common.contracts.workers import (
     HEARTBEAT_S,
     LEASE_S,
+    ExternalServer,
     LeaseGranted,
     Snapshot,
     Verdict,
@@ -26,6 +27,7 @@ class _Entry:
     heartbeat_at: float  # seconds since the epoch
     record: Record
     judgement: Judgement
+    external: ExternalServer | None
 
 
 class WorkerTable:
@@ -39,13 +41,21 @@ class WorkerTable:
         # Milliseconds, so that generations go on growing when this process is replaced by a new one.
         self.generation = int(clock.now() * 1000)
 
-    def heartbeat(self, worker_id: str, lease: WorkerLease) -> LeaseGranted:
-        """Take or renew a lease.
+    def heartbeat(
+        self, worker_id: str, lease: WorkerLease, external: ExternalServer | None = None
+    ) -> LeaseGranted:
+        """Take or renew a lease; `external` is told for servers that are asked instead of registering.
 
-        Raises Conflict while a younger process holds the id: two processes that share one would take turns.
+        Raises Conflict while a younger process holds the id: two processes that share one would take turns;
+        and when a worker registers under the id of an external server.
         """
         now = self._clock.monotonic()
         known = self._entries.get(worker_id)
+        if known and known.external and external is None:
+            raise Conflict(
+                f"worker id {worker_id!r} is that of an external server in the file of workers; "
+                "give the worker another one"
+            )
         if (
             known
             and lease.started_at < known.lease.started_at
@@ -57,8 +67,11 @@ class WorkerTable:
             )
         same_process = known is not None and known.lease.started_at == lease.started_at
         record = verdicts.with_heartbeat(known.record if known and same_process else None, lease.state, now)
-        self._forget_predecessors(worker_id, lease.url, now)
-        self._store(worker_id, _Entry(lease, self._clock.now(), record, verdicts.judge(record, now)))
+        if external is None:  # several models of one server share its address
+            self._forget_predecessors(worker_id, lease.url, now)
+        self._store(
+            worker_id, _Entry(lease, self._clock.now(), record, verdicts.judge(record, now), external)
+        )
         return LeaseGranted(lease_s=LEASE_S, heartbeat_s=HEARTBEAT_S, generation=self.generation)
 
     def remove(self, worker_id: str) -> None:
@@ -76,6 +89,10 @@ class WorkerTable:
         else:
             record = verdicts.with_good_sign(record, now)
         self._judge(worker_id, record, now)
+
+    def knows(self, worker_id: str) -> bool:
+        """Whether the worker is listed."""
+        return worker_id in self._entries
 
     def answered_probe(self, worker_id: str, url: str, asked_at: float) -> None:
         """Take in a good probe that was sent at `asked_at` to `url`; too late for a worker that is gone."""
@@ -109,10 +126,13 @@ class WorkerTable:
         return min([*(moment for moment in changes if moment is not None), *removals], default=None)
 
     def in_doubt(self) -> dict[str, str]:
-        """Worker id → URL of those that a good probe would help."""
+        """Worker id → URL of those that a good probe would help; external servers are probed anyhow."""
         now = self._clock.monotonic()
-        entries = self._entries.items()
-        return {i: entry.lease.url for i, entry in entries if verdicts.needs_proof(entry.record, now)}
+        return {
+            worker_id: entry.lease.url
+            for worker_id, entry in self._entries.items()
+            if entry.external is None and verdicts.needs_proof(entry.record, now)
+        }
 
     def workers(self) -> list[Worker]:
         """All workers by id."""
@@ -123,6 +143,7 @@ class WorkerTable:
                 verdict_reason=entry.judgement.reason,
                 heartbeat_at=entry.heartbeat_at,
                 lease=entry.lease,
+                external=entry.external,
             )
             for worker_id, entry in sorted(self._entries.items())
         ]
@@ -171,6 +192,6 @@ class WorkerTable:
         return record.heartbeat_at + LEASE_S + self._remove_after_s
 
 
-def _routing_view(entry: _Entry) -> tuple[Judgement, WorkerLease]:
+def _routing_view(entry: _Entry) -> tuple[Judgement, WorkerLease, ExternalServer | None]:
     """All but the GPUs' figures, which change with every heartbeat and route nothing."""
-    return entry.judgement, entry.lease.model_copy(update={"gpu": GpuReport()})
+    return entry.judgement, entry.lease.model_copy(update={"gpu": GpuReport()}), entry.external

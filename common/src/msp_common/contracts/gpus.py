@@ -21,6 +21,14 @@ class Gpu(Contract):
     utilization_percent: float | None = None
     temperature_c: float | None = None
     power_w: float | None = None
+    energy_j: float | None = None
+    """Since the driver was loaded."""
+    throttled_by: list[str] | None = None
+    """What slows it down now: power_cap, thermal, hardware_thermal, hardware_slowdown, power_brake."""
+    ecc_errors: int | None = None
+    """Uncorrected memory errors since the driver was loaded."""
+    xids: list[int] = []
+    """Numbers of the driver's Xid errors while the worker has run, the newest last."""
     processes: list[GpuProcess] = []
 
 

@@ -71,6 +71,9 @@ class Capabilities(Contract):
     engine: str | None = None
     engine_note: str | None = None
     """Why another engine serves the model than one would expect: the fast one cannot, for one."""
+    quantization: str | None = None
+    """In how few bits the weights are held, and by which method: `bnb-4bit`, `gptq-4bit`, `fp8`; null where
+    they are in full."""
 
 
 class WorkerLoad(Contract):
@@ -111,6 +114,18 @@ class LeaseGranted(Contract):
     generation: int
 
 
+class ExternalServer(Contract):
+    """What the gateway must know of a server that is none of our workers, to ask it for a model."""
+
+    served_as: str
+    """The model's name there."""
+    api_key_env: str | None = None
+    """The environment variable that holds the server's key, at the service registry and the gateway alike:
+    the key itself never crosses a border."""
+    metrics_path: str | None = None
+    """Where it tells Prometheus its metrics, if it does."""
+
+
 class Worker(Contract):
     """One worker in a snapshot: its lease and the service registry's verdict on it."""
 
@@ -120,6 +135,8 @@ class Worker(Contract):
     heartbeat_at: float
     """When the last heartbeat arrived, by the service registry's clock."""
     lease: WorkerLease
+    external: ExternalServer | None = None
+    """Null for a worker that registered itself."""
 
 
 class Snapshot(Contract):

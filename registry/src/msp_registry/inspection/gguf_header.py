@@ -17,7 +17,6 @@ _PART = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)", re.IGNORECASE)
 
 _VERSIONS = (2, 3)
 _ALIGNMENT_KEY = "general.alignment"
-_ARCHITECTURE_KEY = "general.architecture"
 _MAX_DIMENSIONS = 8
 
 # More than any model has; beyond, the counts are noise and reading on would only cost time.
@@ -53,7 +52,6 @@ class MoreNeeded(Exception):
 class GgufHeader:
     """What a header says."""
 
-    architecture: str | None = None
     by_dtype: Counter[str] = field(default_factory=Counter)
     """How many numbers of each type the tensors hold."""
 
@@ -77,9 +75,7 @@ def read_header(data: bytes, file_bytes: int) -> GgufHeader:
     for _ in range(keys):
         key = cursor.text()
         kind = cursor.number("I")
-        if key == _ARCHITECTURE_KEY and kind == _STRING:
-            found.architecture = cursor.text()
-        elif key == _ALIGNMENT_KEY and kind in _UNSIGNED:
+        if key == _ALIGNMENT_KEY and kind in _UNSIGNED:
             alignment = cursor.number(_UNSIGNED[kind])
         else:
             cursor.skip_value(kind)
