@@ -9,7 +9,7 @@ from msp_model_service.chat.conversation import Conversation, Message, Role, Tex
 from msp_model_service.engines.chat import GenerationRequest, Sampling
 from msp_model_service.engines.generate_chat import GenerateChatEngine
 from msp_model_service.engines.lifecycle import EngineOptions
-from msp_model_service.gpus import NvmlReader
+from msp_model_service.gpus.nvml import NvmlReader
 
 pytestmark = pytest.mark.gpu
 

@@ -19,6 +19,11 @@ class FakeGpu:
     pids: list[int] = field(default_factory=list)
     unsupported: set[str] = field(default_factory=set)
     lost: bool = False
+    energy_mj: int = 3_600_000
+    slowed_by: int = 0
+    ecc_errors: int = 0
+    xids: list[int] = field(default_factory=list)
+    """Not yet told."""
 
 
 class FakeNvml:
@@ -28,11 +33,17 @@ class FakeNvml:
     NVML_ERROR_GPU_IS_LOST = pynvml.NVML_ERROR_GPU_IS_LOST
     NVML_ERROR_RESET_REQUIRED = pynvml.NVML_ERROR_RESET_REQUIRED
     NVML_TEMPERATURE_GPU = pynvml.NVML_TEMPERATURE_GPU
+    NVML_MEMORY_ERROR_TYPE_UNCORRECTED = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED
+    NVML_VOLATILE_ECC = pynvml.NVML_VOLATILE_ECC
+    nvmlEventTypeXidCriticalError = pynvml.nvmlEventTypeXidCriticalError
 
     def __init__(self, *gpus: FakeGpu) -> None:
         self.gpus = list(gpus)
         self.calls: list[str] = []
         self.no_driver = False
+        self.fails_with: int | None = None
+        """Every call to the driver fails with this code, as in a container that lost its devices."""
+        self.watched: list[str] = []
         self._open = False
 
     def nvmlInit(self) -> None:
@@ -41,6 +52,23 @@ class FakeNvml:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
         self._open = True
 
+    def nvmlEventSetCreate(self) -> object:
+        self._need_open()
+        return self
+
+    def nvmlDeviceRegisterEvents(self, gpu: FakeGpu, kinds: int, events: object) -> None:
+        assert kinds == pynvml.nvmlEventTypeXidCriticalError
+        self.watched.append(gpu.uuid)
+
+    def nvmlEventSetWait_v2(self, events: object, timeout_ms: int) -> Any:
+        for gpu in self.gpus:
+            if gpu.uuid in self.watched and gpu.xids:
+                return SimpleNamespace(device=gpu, eventData=gpu.xids.pop(0))
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_TIMEOUT)
+
+    def nvmlEventSetFree(self, events: object) -> None:
+        self.watched.clear()
+
     def nvmlShutdown(self) -> None:
         self.calls.append("shutdown")
         self._need_open()
@@ -48,6 +76,8 @@ class FakeNvml:
 
     def nvmlDeviceGetCount(self) -> int:
         self._need_open()
+        if self.fails_with is not None:
+            raise pynvml.NVMLError(self.fails_with)
         return len(self.gpus)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:
@@ -78,6 +108,18 @@ class FakeNvml:
     def nvmlDeviceGetPowerUsage(self, gpu: FakeGpu) -> int:
         self._need(gpu, "power")
         return gpu.power_mw
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, gpu: FakeGpu) -> int:
+        self._need(gpu, "energy")
+        return gpu.energy_mj
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, gpu: FakeGpu) -> int:
+        self._need(gpu, "throttling")
+        return gpu.slowed_by
+
+    def nvmlDeviceGetTotalEccErrors(self, gpu: FakeGpu, kind: int, counter: int) -> int:
+        self._need(gpu, "ecc")
+        return gpu.ecc_errors
 
     def nvmlDeviceGetComputeRunningProcesses(self, gpu: FakeGpu) -> list[Any]:
         self._need(gpu, "processes")

@@ -2,12 +2,18 @@
 
 import threading
 
+import pynvml
 import pytest
 
 from msp_common.contracts.gpus import GpuReport
-from msp_model_service.gpus import STALE_AFTER_S, GpuMonitor, NvmlReader, pinning_problem, visible
+from msp_model_service.gpus.loss import RECREATE
+from msp_model_service.gpus.monitor import STALE_AFTER_S, GpuMonitor
+from msp_model_service.gpus.nvml import NvmlReader
+from msp_model_service.gpus.pinning import pinning_problem, visible
 from support.worker_fakes import FixedGpus, gpu
 from support.worker_nvml import FakeGpu, FakeNvml
+
+BUS = "it has fallen off the bus: look for Xid in the host's `dmesg`, then reset the host"
 
 
 def test_every_figure_comes_from_the_driver() -> None:
@@ -23,18 +29,23 @@ def test_every_figure_comes_from_the_driver() -> None:
         "utilization_percent": 50,
         "temperature_c": 40,
         "power_w": 250.5,
+        "energy_j": 3600.0,
+        "throttled_by": [],
+        "ecc_errors": 0,
+        "xids": [],
         "processes": [{"pid": 7, "memory_used_bytes": None}],
     }
 
 
 def test_a_figure_that_the_driver_refuses_is_null_and_not_zero() -> None:
-    every = {"memory", "utilization", "temperature", "power", "processes"}
+    every = {"memory", "utilization", "temperature", "power", "processes", "energy", "throttling", "ecc"}
     report = NvmlReader(FakeNvml(FakeGpu("GPU-a", unsupported=every))).read()
     assert report.gpus is not None
     [seen] = report.gpus
     assert (seen.memory_total_bytes, seen.utilization_percent, seen.temperature_c, seen.power_w) == (
         None,
     ) * 4
+    assert (seen.energy_j, seen.throttled_by, seen.ecc_errors) == (None,) * 3
     assert seen.processes == []
 
 
@@ -60,9 +71,38 @@ def test_a_lost_gpu_is_named_and_the_other_is_still_told() -> None:
     report = reader.read()
     assert report.gpus is not None
     assert [g.uuid for g in report.gpus] == ["GPU-b"]
-    assert report.reason == "GPU 0: GPU is lost"
+    assert report.reason == "GPU 0: GPU is lost; " + BUS
     nvml.gpus[1].lost = True
-    assert reader.read() == GpuReport(reason="GPU 0: GPU is lost; GPU 1: GPU is lost")
+    assert reader.read() == GpuReport(reason=f"GPU 0: GPU is lost; {BUS}; GPU 1: GPU is lost; {BUS}")
+
+
+def test_a_gpu_that_is_slowed_down_says_by_what_and_idleness_is_no_such_reason() -> None:
+    idle_hot_and_capped = 0x1 | 0x4 | 0x40
+    report = NvmlReader(FakeNvml(FakeGpu("GPU-a", slowed_by=idle_hot_and_capped, ecc_errors=2))).read()
+    assert report.gpus is not None
+    assert report.gpus[0].throttled_by == ["power_cap", "hardware_thermal"]
+    assert report.gpus[0].ecc_errors == 2
+
+
+def test_the_drivers_xid_errors_are_kept_by_gpu_and_the_oldest_are_dropped() -> None:
+    nvml = FakeNvml(FakeGpu("GPU-a"), FakeGpu("GPU-b"))
+    reader = NvmlReader(nvml)
+    reader.read()
+    nvml.gpus[1].xids = list(range(70, 80))
+    for _ in range(2):
+        report = reader.read()
+        assert report.gpus is not None
+        assert [g.xids for g in report.gpus] == [[], list(range(72, 80))]
+
+
+def test_a_container_that_lost_its_gpu_names_the_remedy() -> None:
+    nvml = FakeNvml(FakeGpu("GPU-a"))
+    reader = NvmlReader(nvml)
+    reader.read()
+    nvml.fails_with = pynvml.NVML_ERROR_UNKNOWN
+    assert reader.read().reason == f"NVML stopped answering: Unknown Error; {RECREATE}"
+    nvml.fails_with = None
+    assert reader.read().gpus is not None
 
 
 def test_the_driver_is_opened_once_and_closed_once() -> None:
