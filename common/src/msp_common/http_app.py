@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from msp_common.body_limit import BodyLimitMiddleware, TakesStream
 from msp_common.error_response import error_response
@@ -51,6 +52,8 @@ def new_app(
         lifespan=lifespan,
         responses={"4XX": {"model": ErrorEnvelope}, "5XX": {"model": ErrorEnvelope}},
         separate_input_output_schemas=False,
+        # FastAPI looks for OpenTelemetry in every request; where traces are wanted, programs make their own.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.metrics = metrics
     install_error_handlers(app)
@@ -97,19 +100,22 @@ def install_error_handlers(app: FastAPI) -> None:
         return response
 
     async def on_bug(request: Request, error: Exception) -> Response:
-        # Starlette answers from outside the middleware, where the context variable is gone already.
-        request_id = request.scope.get("state", {}).get("request_id")
-        log.error(
-            "unexpected error on %s", request.url.path, exc_info=error, extra={"request_id": request_id}
-        )
-        response = error_response(
-            InternalError(f"Unexpected error; the log has the cause under request id {request_id}.")
-        )
-        if request_id:
-            response.headers["x-request-id"] = request_id
-        return response
+        return bug_response(request.scope, error)
 
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_bug)
+
+
+def bug_response(scope: Scope, error: Exception) -> Response:
+    """Log an error that nobody expected; the answer tells where to find it, and nothing of it."""
+    # Starlette answers from outside the middleware, where the context variable is gone already.
+    request_id = scope.get("state", {}).get("request_id")
+    log.error("unexpected error on %s", scope["path"], exc_info=error, extra={"request_id": request_id})
+    response = error_response(
+        InternalError(f"Unexpected error; the log has the cause under request id {request_id}.")
+    )
+    if request_id:
+        response.headers["x-request-id"] = request_id
+    return response

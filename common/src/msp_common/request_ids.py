@@ -1,7 +1,7 @@
 """Every request has an id: the client's own if it sent a usable one, else a new one."""
 
 import re
-import uuid
+from random import getrandbits
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,17 +10,19 @@ from msp_common.logs import REQUEST_ID
 
 HEADER = "x-request-id"
 # The second is the header that OpenAI documents for ids that the client chooses.
-_ACCEPTED = (HEADER, "x-client-request-id")
+_ACCEPTED = (HEADER.encode(), b"x-client-request-id")
 _USABLE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def request_id_for(headers: Headers) -> str:
     """The id that the client chose, if it is short plain ASCII, else a new one."""
-    for name in _ACCEPTED:
-        value = headers.get(name, "")
-        if _USABLE.fullmatch(value):
-            return value
-    return f"req_{uuid.uuid4().hex}"
+    given = [field for field in headers.raw if field[0] in _ACCEPTED]
+    if given:
+        for _, value in sorted(given, reverse=True):  # by name: ours comes first
+            if _USABLE.fullmatch(chosen := value.decode("latin-1")):
+                return chosen
+    # No secret: nobody gains by guessing one. The operating system is not asked for each.
+    return f"req_{getrandbits(128):032x}"
 
 
 class RequestIdMiddleware:

@@ -3,16 +3,23 @@
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from msp_common import logs
+from msp_common.draining import Draining
+from msp_common.http_protocol import ConnectionLimits, limited_by
 from msp_common.settings import Settings, SettingsError
 
 EXIT_USAGE = 2
@@ -20,6 +27,23 @@ EXIT_USAGE = 2
 
 S = TypeVar("S", bound=Settings)
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """A server's certificate, with the chain up to its authority, and its private key; both PEM."""
+
+    certificate: Path
+    key: Path
+
+    def check(self) -> None:
+        """Raises SettingsError for files that no server can be started with."""
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(
+                f"the TLS certificate {self.certificate} cannot be used with the key {self.key}: {error}"
+            ) from None
 
 
 class PortTaken(Exception):
@@ -56,29 +80,51 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def serve(app: FastAPI, *, host: str, ports: Sequence[int], grace_s: float) -> None:
-    """Serve `app` on all `ports` until SIGTERM or SIGINT; open requests then have `grace_s` to finish."""
+def listen_or_exit(host: str, ports: Sequence[int]) -> list[socket.socket]:
+    """A listening socket for each of the ports; if one is taken, say so and exit with code 2."""
     try:
-        sockets = [listen(host, port) for port in dict.fromkeys(ports)]
+        return [listen(host, port) for port in dict.fromkeys(ports)]
     except PortTaken as error:
         log.error("%s; set another port or stop the other process", error)
         raise SystemExit(EXIT_USAGE) from None
+
+
+def serve(
+    app: ASGIApp,
+    sockets: list[socket.socket],
+    *,
+    grace_s: float,
+    limits: ConnectionLimits | None = None,
+    tls: TlsFiles | None = None,
+    draining: Draining | None = None,
+) -> None:
+    """Serve `app` on these sockets until SIGTERM or SIGINT; open requests then have `grace_s` to finish.
+
+    `limits` are for programs that clients of all kinds reach; with `tls` all ports speak nothing else. With
+    `draining`, which the application must heed, new requests are still taken until the open ones are over;
+    otherwise new connections are refused from the signal on.
+    """
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=limited_by(limits) if limits is not None else "httptools",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
         # Longer than any client or gateway keeps an idle connection, so that the other side closes first.
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, round(grace_s)),
+        timeout_graceful_shutdown=1 if draining else max(1, round(grace_s)),
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
     )
-    # What is loaded by now stays for life: keep the collector from walking it again and again.
+    _raise_file_limit()
+    # What is loaded by now stays for life: keep the collector from walking it again and again. What a request
+    # makes is gone without it.
     gc.collect()
     gc.freeze()
-    server = uvicorn.Server(config)
+    gc.set_threshold(10_000, 20, 50)
+    server = _Server(config, draining, grace_s)
     # uvicorn raises the signal that stopped it once more when all is done; a stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: sys.exit(0))
@@ -86,6 +132,28 @@ def serve(app: FastAPI, *, host: str, ports: Sequence[int], grace_s: float) -> N
         runner.run(server.serve(sockets=sockets))
     if not server.started:
         raise SystemExit(1)
+
+
+def _raise_file_limit() -> None:
+    """Every connection is a file; the usual soft limit of 1024 is there for programs that use select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _Server(uvicorn.Server):
+    """Lets what was open at the signal come to its end before it stops listening."""
+
+    def __init__(self, config: uvicorn.Config, draining: Draining | None, grace_s: float) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._grace_s = grace_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, after that."""
+        if self._draining is not None and (still_open := set(self.server_state.tasks)):
+            self._draining.begin(self._grace_s)
+            await asyncio.wait(still_open, timeout=self._grace_s)
+        await super().shutdown(sockets)
 
 
 def run(
@@ -106,4 +174,4 @@ def run(
         app = build(settings)
     except SettingsError as error:
         _refuse_to_start(service, error)
-    serve(app, host=host, ports=ports, grace_s=grace_s)
+    serve(app, listen_or_exit(host, ports), grace_s=grace_s)

@@ -30,8 +30,8 @@ class ModelType(StrEnum):
 _SPELLINGS = {"vision": ModelType.MULTIMODAL, "whisper": ModelType.TRANSCRIPTION}
 
 _PATHS = {
-    ModelType.LLM: ("/v1/chat/completions", "/v1/completions"),
-    ModelType.MULTIMODAL: ("/v1/chat/completions", "/v1/completions"),
+    ModelType.LLM: ("/v1/chat/completions", "/v1/completions", "/v1/responses"),
+    ModelType.MULTIMODAL: ("/v1/chat/completions", "/v1/completions", "/v1/responses"),
     ModelType.EMBEDDING: ("/v1/embeddings",),
     ModelType.TRANSCRIPTION: ("/v1/audio/transcriptions", "/v1/audio/translations"),
 }

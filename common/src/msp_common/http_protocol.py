@@ -1,0 +1,222 @@
+"""uvicorn's HTTP/1.1 with limits for clients that are slow, silent or endless, and with OpenAI's errors.
+
+uvicorn waits for ever for the rest of a head or of a body, and for a client that does not read, and takes a
+head of any size. Its class may be replaced (`Config(http=...)`), but what is overridden here is not promised:
+the tests hold it.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from msp_common.errors import from_status
+from msp_common.joined_writes import JoinedWrites
+
+LONGEST_SWEEP_S = 5.0
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """What one connection may cost. Times are noticed up to a quarter late."""
+
+    head_s: float = 20
+    """For a request's head, from its first byte, or from the connection's beginning."""
+    body_gap_s: float = 60
+    """Between two pieces of a request's body, while it is being read."""
+    unread_s: float = 300
+    """For a client that has an answer to read and reads nothing of it."""
+    head_bytes: int = 64 * 1024
+    pipelined: int = 16
+    """Requests that wait behind the one being answered."""
+
+
+class _Waits(Enum):
+    """What the server waits for from the client."""
+
+    NOTHING = auto()
+    HEAD = auto()
+    BODY = auto()
+    UNWANTED_BODY = auto()
+
+
+class _Refused(Exception):
+    """Stops the parser; the refusal itself is in the protocol."""
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. Use `limited_by`, which makes the class for a server."""
+
+    limits: ConnectionLimits
+    sweeper: "_Sweeper"
+
+    _answers: JoinedWrites
+    _waits = _Waits.NOTHING
+    _since = 0.0
+    _head_bytes = 0
+    _arriving = 0
+    _beside_body = 0
+    _begun = False
+    _running: RequestResponseCycle | None = None
+    _unsent = 0
+    _unsent_since = 0.0
+    _refusal: tuple[int, str] | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called by the event loop."""
+        super().connection_made(transport)
+        self._answers = JoinedWrites(transport, self.loop)
+        self._wait_for(_Waits.HEAD)
+        self.sweeper.add(self, self.loop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        self.sweeper.remove(self)
+        super().connection_lost(exc)
+        self._tell_application()
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        if self._waits is _Waits.BODY:
+            self._since = self.loop.time()
+            self._beside_body += len(data)
+        self._arriving = len(data)
+        super().data_received(data)
+        if self._waits is _Waits.BODY:
+            if self._beside_body > self.limits.head_bytes:
+                self._refuse(431, f"More than {self.limits.head_bytes} bytes of trailers.")
+        elif self._waits is _Waits.HEAD:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.limits.head_bytes and not self.transport.is_closing():
+                self._refuse(431, f"The head of the request is longer than {self.limits.head_bytes} bytes.")
+        elif self._waits is _Waits.NOTHING and (self.cycle is None or self.cycle.response_complete):
+            self._wait_for(_Waits.HEAD)  # empty lines between requests, which uvicorn would take for ever
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        super().on_message_begin()
+        self._begun = True
+        self._wait_for(_Waits.HEAD)
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        if self._head_bytes + self._arriving > self.limits.head_bytes:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > self.limits.head_bytes:
+                self._refusal = 431, f"The head of the request is longer than {self.limits.head_bytes} bytes."
+                raise _Refused
+        if len(self.pipeline) >= self.limits.pipelined:
+            self._refusal = 400, f"More than {self.limits.pipelined} requests are waiting on this connection."
+            raise _Refused
+        self._wait_for(_Waits.BODY)
+        self._beside_body = 0
+        # uvicorn adds trailers to the list that the application has read by then.
+        self.scope["headers"] = list(self.headers)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        self._beside_body = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        super().on_message_complete()
+        self._begun = False
+        self._waits = _Waits.NOTHING
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        self._answers.begin()
+        cycle.transport = self._answers  # type: ignore[assignment]
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """Called by uvicorn at the end of an answer."""
+        if self._waits is _Waits.BODY:
+            self._wait_for(_Waits.UNWANTED_BODY)
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn for what is no HTTP."""
+        status, message = self._refusal or (400, msg)
+        self._refuse(status, message)
+
+    def check(self, now: float) -> None:
+        """End the connection if the client takes too long; called now and then."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent == 0 or unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, now
+        elif now - self._unsent_since > self.limits.unread_s:
+            self.transport.abort()
+            return
+        if self.transport.is_closing() or self._waits is _Waits.NOTHING:
+            return
+        if self._waits is _Waits.BODY:
+            if self.flow.read_paused:
+                self._since = now  # the application is the one that takes its time
+            elif now - self._since > self.limits.body_gap_s:
+                self._refuse(408, f"No byte of the request's body came for {self.limits.body_gap_s:g} s.")
+        elif now - self._since > self.limits.head_s:
+            if self._begun and self._waits is _Waits.HEAD:
+                self._refuse(408, f"The head of the request did not end within {self.limits.head_s:g} s.")
+            else:
+                self.transport.close()
+
+    def _wait_for(self, what: _Waits) -> None:
+        self._waits, self._since, self._head_bytes = what, self.loop.time(), 0
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer, unless an answer is on its way already, and close the connection."""
+        running = self._running
+        if running is None or not running.response_started or running.response_complete:
+            body = json.dumps(from_status(status, message).envelope()).encode()
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            self.transport.write(STATUS_LINE[status] + head % len(body) + body)
+        self.transport.close()
+        self._tell_application()
+
+    def _tell_application(self) -> None:
+        # uvicorn knows only the newest request, which may wait behind the one that is being answered.
+        self.pipeline.clear()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+
+class _Sweeper:
+    """Looks at all connections of a server now and then: cheaper than a timer for each request."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        shortest_s = min(limits.head_s, limits.body_gap_s, limits.unread_s)
+        self._every_s = min(LONGEST_SWEEP_S, shortest_s / 4)
+        self._connections: set[LimitedProtocol] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: LimitedProtocol, loop: asyncio.AbstractEventLoop) -> None:
+        self._connections.add(connection)
+        if self._timer is None:
+            self._timer = loop.call_later(self._every_s, self._sweep, loop)
+
+    def remove(self, connection: LimitedProtocol) -> None:
+        self._connections.discard(connection)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in list(self._connections):
+            connection.check(now)
+        self._timer = loop.call_later(self._every_s, self._sweep, loop) if self._connections else None
+
+
+def limited_by(limits: ConnectionLimits) -> type[LimitedProtocol]:
+    """The class for `uvicorn.Config(http=...)`, for one server."""
+
+    class Limited(LimitedProtocol):
+        pass
+
+    Limited.limits = limits
+    Limited.sweeper = _Sweeper(limits)
+    return Limited
