@@ -28,12 +28,13 @@ class _Stream:
     ttft_s: float = 0.0
     gaps_s: list[float] = field(default_factory=list)
     tokens: int = 0
+    text: str = ""
 
 
-def prompts(count: int, lengths: list[int]) -> list[str]:
-    """Pieces of program text, so many characters long; the same for every server."""
+def prompts(count: int, lengths: list[int], seed: int = 0) -> list[str]:
+    """Pieces of program text, so many characters long; the same for every server, others for another seed."""
     text = next(source_text())
-    rng = random.Random(0)
+    rng = random.Random(seed)
     sizes = [rng.choice(lengths) for _ in range(count)]
     return [text[(at := rng.randrange(len(text) - size)) : at + size] for size in sizes]
 
@@ -47,7 +48,7 @@ async def load(url: str, model: str, questions: list[str], *, concurrent: int, m
 
         async def one_client() -> None:
             for question in waiting:
-                seen.append(await _chat(http, url, model, question, max_tokens))
+                seen.append(await _chat(http, url, model, [_said("user", question)], max_tokens))
 
         begun = time.perf_counter()
         await asyncio.gather(*(one_client() for _ in range(concurrent)))
@@ -63,10 +64,26 @@ async def load(url: str, model: str, questions: list[str], *, concurrent: int, m
     )
 
 
-async def _chat(http: httpx.AsyncClient, url: str, model: str, question: str, max_tokens: int) -> _Stream:
+async def two_turns(url: str, model: str, history: str, *, max_tokens: int) -> tuple[float, float]:
+    """Times to the first token, in ms: of a long first turn, and of a short second one behind it."""
+    async with httpx.AsyncClient(timeout=600) as http:
+        turns = [_said("user", history)]
+        first = await _chat(http, url, model, turns, max_tokens)
+        turns += [_said("assistant", first.text), _said("user", "And what does the last function return?")]
+        second = await _chat(http, url, model, turns, max_tokens)
+    return first.ttft_s * 1e3, second.ttft_s * 1e3
+
+
+def _said(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+async def _chat(
+    http: httpx.AsyncClient, url: str, model: str, turns: list[dict[str, str]], max_tokens: int
+) -> _Stream:
     body = {
         "model": model,
-        "messages": [{"role": "user", "content": question}],
+        "messages": turns,
         "max_tokens": max_tokens,
         "temperature": 0,
         "stream": True,
@@ -86,6 +103,7 @@ async def _chat(http: httpx.AsyncClient, url: str, model: str, question: str, ma
             choices = event.get("choices")
             if choices and choices[0]["delta"].get("content"):
                 now = time.perf_counter()
+                stream.text += choices[0]["delta"]["content"]
                 if not stream.ttft_s:
                     stream.ttft_s = now - begun
                 else:

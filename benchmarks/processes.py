@@ -22,7 +22,8 @@ def program(
     command: list[str], environment: dict[str, str], health: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is up once `health` answers at all."""
-    process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=os.environ | environment, stdout=quiet, stderr=quiet)
     try:
         for _ in range(200):
             try:
@@ -43,9 +44,10 @@ def pinned(command: list[str], core: int) -> list[str]:
     return ["taskset", "-c", str(core), *command]
 
 
-def until_ready(url: str) -> None:
-    """Wait for a 200, two minutes at most."""
-    for _ in range(1200):
+def until_ready(url: str, limit_s: float = 120.0) -> None:
+    """Wait for a 200."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
         try:
             urllib.request.urlopen(url, timeout=1).close()
             return

@@ -20,6 +20,7 @@ from msp_model_service.engines.slot.batch import Batch
 from msp_model_service.engines.slot.forward import Forward
 from msp_model_service.engines.slot.scheduler import Limits
 from msp_model_service.engines.slot.sequence import Sequence as Sequence_
+from support.architectures import class_of
 
 VOCABULARY = 512
 CONTEXT = 512
@@ -36,66 +37,12 @@ _SHAPE: Mapping[str, Any] = {
     "pad_token_id": 0,
     "tie_word_embeddings": False,
 }
-_EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 32}
-
-SERVED: Mapping[str, Mapping[str, Any]] = {
-    "Llama": {},
-    "Qwen2": {},
-    "Qwen2 sliding": {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 1},
-    "Qwen3": {"head_dim": 16},
-    "Mistral": {"sliding_window": None},
-    "Mistral sliding": {"sliding_window": 24},
-    "Ministral": {"sliding_window": 24, "head_dim": 16},
-    "Phi": {},
-    "Phi3": {},
-    "Phi3 sliding": {"sliding_window": 24},
-    "Gemma": {"head_dim": 16},
-    "Gemma2": {"head_dim": 16, "sliding_window": 24},
-    "Gemma3Text": {"head_dim": 16, "sliding_window": 24},
-    "Olmo": {},
-    "Olmo2": {},
-    "Olmo3": {"sliding_window": 24},
-    "SmolLM3": {},
-    "Granite": {},
-    "Cohere": {},
-    "Cohere2": {"sliding_window": 24, "head_dim": 16},
-    "StableLm": {},
-    "Starcoder2": {"sliding_window": None},
-    "Glm": {"head_dim": 16},
-    "Glm4": {"head_dim": 16},
-    "Helium": {"head_dim": 16},
-    "Nemotron": {},
-    "Ernie4_5": {},
-    "GPTNeoX": {},
-    "GPT2": {},
-    "GPTJ": {"rotary_dim": 8, "n_inner": 128},
-    "GPTBigCode": {},
-    "OPT": {"ffn_dim": 128, "word_embed_proj_dim": 64},
-    "Falcon": {"new_decoder_architecture": True, "num_kv_heads": 2},
-    "Mixtral": {"num_local_experts": 4, "sliding_window": None},
-    "Qwen2Moe": {"num_experts": 4, "shared_expert_intermediate_size": 32, **_EXPERTS},
-    "Qwen3Moe": {"num_experts": 4, "head_dim": 16, **_EXPERTS},
-    "GptOss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16, "sliding_window": 24},
-}
-"""Architectures whose tokens in a batch are those of `generate`, with what their configuration needs."""
-
-REFUSED: Mapping[str, Mapping[str, Any]] = {
-    "Mamba": {},
-    "Mamba2": {"num_heads": 8, "head_dim": 16, "n_groups": 1, "state_size": 16},
-    "Bloom": {},
-    "Falcon alibi": {"alibi": True},
-    "Mpt": {"d_model": 64, "n_heads": 4, "n_layers": 2},
-    "RecurrentGemma": {"head_dim": 16, "lru_width": 64, "num_key_value_heads": 1},
-}
-"""Architectures that are left to `generate`."""
 
 
 def build(name: str, options: Mapping[str, Any]) -> Any:
     """A random model that says many different things; `name` may have an explanation behind the family."""
-    family = name.split()[0]
-    config_class = getattr(transformers, f"{family}Config")
-    head = "GPT2LMHeadModel" if family == "GPT2" else f"{family.removesuffix('Text')}ForCausalLM"
-    model_class = getattr(transformers, head)
+    config_class = getattr(transformers, f"{name.split()[0]}Config")
+    model_class = getattr(transformers, class_of(name))
     torch.manual_seed(0)
     config = config_class(**{**_SHAPE, **options})
     config.eos_token_id = None

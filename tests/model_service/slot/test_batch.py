@@ -9,7 +9,8 @@ import pytest
 
 from msp_model_service.engines.chat import Sampling
 from msp_model_service.engines.slot.scheduler import GRAIN
-from support.slot_models import SERVED, Table, build, generated, some_words
+from support.architectures import SERVED
+from support.slot_models import Table, build, generated, some_words
 
 LONG = bool(os.environ.get("MSP_LONG"))
 FUZZ_REQUESTS = 400 if LONG else 60

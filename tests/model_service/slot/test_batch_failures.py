@@ -11,7 +11,8 @@ from msp_common.errors import ApiError, InternalError, InvalidRequest, Unavailab
 from msp_model_service.engines.chat import Sampling
 from msp_model_service.engines.slot.kv_cache import SlotCache
 from msp_model_service.engines.slot.scheduler import FIRST, Geometry
-from support.slot_models import SERVED, Answer, Table, build, generated, some_words
+from support.architectures import SERVED
+from support.slot_models import Answer, Table, build, generated, some_words
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from msp_model_service.engines.slot.fitness import SlotUnfit
 from msp_model_service.engines.slot.forward import Forward
 from msp_model_service.engines.slot.slot_chat import SlotChatEngine, SlotTuning
 from support import tiny_models
-from support.slot_models import SERVED, build, generated
+from support.architectures import SERVED
+from support.slot_models import build, generated
 
 OPTIONS = EngineOptions(device="cpu")
 
@@ -180,10 +182,21 @@ def test_only_plain_and_large_layers_are_packed() -> None:
     class Special(nn.Linear):
         pass
 
+    with_scales = nn.Linear(256, 256)
+    with_scales.weight_scale = nn.Parameter(torch.ones(256))
+    with_forward_of_its_own = nn.Linear(256, 256)
+    vars(with_forward_of_its_own)["forward"] = lambda x: x
     model = nn.Sequential(
-        nn.Linear(8, 8), Special(256, 256), nn.Linear(256, 256).double(), nn.Embedding(256, 256)
+        nn.Linear(256, 256),
+        nn.Linear(8, 8),
+        Special(256, 256),
+        nn.Linear(256, 256).double(),
+        nn.Embedding(256, 256),
+        with_scales,
+        with_forward_of_its_own,
     )
-    assert pack(model) == 0
+    assert pack(model) == 1
+    assert isinstance(model[0], PackedLinear)
 
 
 def test_packed_weights_say_the_same_tokens() -> None:
@@ -194,11 +207,32 @@ def test_packed_weights_say_the_same_tokens() -> None:
     assert [generated(model, prompt, 12) for prompt in prompts] == right
 
 
-def test_the_cpus_budget_is_a_share_of_what_is_free() -> None:
-    budget = kv_budget.kv_bytes(torch.device("cpu"), 0.9)
-    assert 0 < budget < 2**44
-    assert kv_budget._meminfo_available("MemTotal: 9 kB\nMemAvailable:   2048 kB\n") == 2048 * 1024
-    assert kv_budget._meminfo_available("") is None
+def test_the_cpus_budget_is_a_share_of_what_is_free_divided_among_the_workers() -> None:
+    def budget(**told: Any) -> int:
+        return kv_budget.kv_bytes(torch.device("cpu"), 0.9, free=lambda: 1000, **told)
+
+    assert budget() == 300
+    assert budget(share=0.5) == 500
+    assert budget(share=0.5, workers_per_host=4) == 125
+    assert 0 < kv_budget.kv_bytes(torch.device("cpu"), 0.9) < 2**44
+    assert kv_budget.kv_bytes(torch.device("cpu"), 0.9, free=lambda: None) == 2**30
+
+
+def test_what_the_operator_says_is_what_the_engine_uses(tmp_path: Path) -> None:
+    told = replace(OPTIONS, max_running=3, prefill_tokens=48, queue_deadline_s=7, kv_memory_fraction=0.01)
+    engine = SlotChatEngine(told, ModelType.LLM)
+    engine.load(tiny_models.qwen2(tmp_path), lambda phase, done: None)
+    running = engine._ready()
+    assert (running.batch.limits.max_rows, running.batch.limits.prefill_tokens) == (3, 48)
+    assert running.loop._deadline_s == 7
+    assert engine.load_now().slots == 3
+    engine.unload()
+
+
+def test_too_little_memory_for_one_short_conversation_is_told_at_the_start(tmp_path: Path) -> None:
+    engine = SlotChatEngine(replace(OPTIONS, kv_memory_fraction=1e-9), ModelType.LLM)
+    with pytest.raises(EngineLoadFailed, match=r"memory for keys and values.*KV_MEMORY_FRACTION"):
+        engine.load(tiny_models.qwen2(tmp_path), lambda phase, done: None)
 
 
 def test_the_vocabularys_padding_is_no_obstacle(tmp_path: Path) -> None:

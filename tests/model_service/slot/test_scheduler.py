@@ -33,13 +33,27 @@ def test_nothing_to_do_is_rest() -> None:
 def test_who_waits_is_admitted_and_read_before_others_get_their_token() -> None:
     decoding = Running(1, 50)
     assert next_action(State((decoding,), waiting=30), LIMITS, 100) == Admit()
-    assert next_action(State((decoding, Running(2, 30, left=30))), LIMITS, 100) == Prefill(2, 30)
+    assert next_action(State((decoding, Running(2, 30, left=30))), LIMITS, 100) == Prefill(((2, 30),))
     assert next_action(State((decoding, Running(2, 30))), LIMITS, 70) == Decode((1, 2))
+
+
+def test_short_prompts_are_read_together_within_the_budget() -> None:
+    two = (Running(2, 30, left=30), Running(3, 60, left=60))
+    assert next_action(State(two[:1], waiting=60), LIMITS, 100) == Admit()
+    assert next_action(State(two, waiting=60), LIMITS, 100) == Admit()
+    three = (*two, Running(4, 60, left=60))
+    assert next_action(State(three, waiting=5), LIMITS, 100) == Prefill(((2, 30), (3, 60), (4, 10)))
+
+
+def test_who_begins_with_what_is_being_read_waits_for_it() -> None:
+    reading = (Running(2, 30, left=30),)
+    assert next_action(State(reading, waiting=40, awaits_reading=True), LIMITS, 100) == Prefill(((2, 30),))
+    assert next_action(State((), waiting=40, awaits_reading=True), LIMITS, 100) == Admit()
 
 
 def test_a_long_prompt_is_read_in_pieces_of_the_budget() -> None:
     state = State((Running(1, 50), Running(2, 500, left=500)), waiting=5)
-    assert next_action(state, LIMITS, 100) == Prefill(2, 100)
+    assert next_action(state, LIMITS, 100) == Prefill(((2, 100),))
     assert next_action(State((Running(1, 50), Running(2, 500, left=400)), waiting=5), LIMITS, 0) == Decode(
         (1,)
     )
@@ -131,12 +145,13 @@ def test_random_lives_end_within_their_limits() -> None:
                     running.remove(gone)
                     waiting.insert(0, (gone.key, gone.length))
                 elif isinstance(action, Prefill):
-                    at = next(i for i, one in enumerate(running) if one.key == action.key)
-                    assert 0 < action.tokens <= budget
-                    budget -= action.tokens
-                    running[at] = replace(running[at], left=running[at].left - action.tokens)
-                    if not running[at].left:
-                        running[at] = replace(running[at], length=running[at].length + 1)
+                    for key, tokens in action.pieces:
+                        at = next(i for i, one in enumerate(running) if one.key == key)
+                        assert 0 < tokens <= budget
+                        budget -= tokens
+                        running[at] = replace(running[at], left=running[at].left - tokens)
+                        if not running[at].left:
+                            running[at] = replace(running[at], length=running[at].length + 1)
                 else:
                     break
                 longest = max((one.length for one in running), default=0) + 1

@@ -5,7 +5,7 @@ differs keeps the plain layer.
 """
 
 import logging
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ class PackedLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """See nn.Linear."""
         flat = x.reshape(-1, self.in_features).contiguous()
-        out = torch.ops.mkldnn._linear_pointwise(flat, self._packed, self.bias, "none", [], "")
+        out = torch.ops.mkldnn._linear_pointwise.default(flat, self._packed, self.bias, "none", [], "")
         result: torch.Tensor = out.view(*x.shape[:-1], self.out_features)
         return result
 
@@ -50,8 +50,7 @@ def pack(model: nn.Module) -> int:
     packed = 0
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            # Exactly this class: quantised layers and adapters are classes of their own.
-            if type(child) is not nn.Linear or not _is_candidate(child):
+            if not _is_plain(child) or not _is_candidate(child):
                 continue
             kind = (child.in_features, child.out_features, child.bias is None, child.weight.dtype)
             if kind not in verdicts:
@@ -60,6 +59,23 @@ def pack(model: nn.Module) -> int:
                 setattr(module, name, PackedLinear(child))
                 packed += 1
     return packed
+
+
+def _is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether it is torch's own layer and nothing more.
+
+    Adapters and quantised layers are classes of their own, or have other parameters, or weights of a class of
+    their own, or a `forward` in place of the class's.
+    """
+    return (
+        type(module) is nn.Linear
+        and type(module._parameters.get("weight")) is nn.Parameter
+        and module._parameters.keys() == {"weight", "bias"}
+        and not module._buffers
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+        and "forward" not in vars(module)
+    )
 
 
 def _is_candidate(module: nn.Linear) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from msp_common.errors import InvalidRequest
 from msp_model_service.engines.chat import GenerationRequest, PreparedPrompt
 from msp_model_service.engines.chat_model import ChatModel
+from msp_model_service.engines.prompt_scores import PromptScores
 from msp_model_service.engines.slot.row_sampling import RowSampling
 from msp_model_service.engines.slot.sequence import Images, Reader, Sequence
 from msp_model_service.engines.slot.vision import PromptImages, image_keys
@@ -76,5 +77,10 @@ def sequence_for(
         ),
         reader=reader,
         accepted_at=accepted_at,
+        max_tokens=max_tokens,
         images=given.images,
+        begun=request.begun,
+        scores=PromptScores(prompt, request.top_logprobs or 0, loaded.vocabulary)
+        if request.score_prompt
+        else None,
     )

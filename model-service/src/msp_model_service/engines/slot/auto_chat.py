@@ -11,6 +11,7 @@ from msp_model_service.engines.chat import ChatEngine, Generation, GenerationReq
 from msp_model_service.engines.figures import EngineFigures, TellsFigures
 from msp_model_service.engines.generate_chat import GenerateChatEngine
 from msp_model_service.engines.lifecycle import EngineOptions, OnPhase
+from msp_model_service.engines.model_facts import ModelFacts, TellsModelFacts
 from msp_model_service.engines.slot.fitness import SlotUnfit
 from msp_model_service.engines.slot.slot_chat import SlotChatEngine
 
@@ -57,6 +58,10 @@ class AutoChatEngine:
     def figures(self) -> EngineFigures:
         """See TellsFigures."""
         return self._engine.figures() if isinstance(self._engine, TellsFigures) else EngineFigures()
+
+    def model_facts(self) -> ModelFacts:
+        """See TellsModelFacts."""
+        return self._engine.model_facts() if isinstance(self._engine, TellsModelFacts) else ModelFacts()
 
     def problem(self) -> str | None:
         """See Engine."""

@@ -6,16 +6,19 @@ says that the device is lost (`broken_by`), the step itself raises.
 
 import logging
 from collections import deque
+from collections.abc import Mapping
 from collections.abc import Sequence as Many
 from dataclasses import replace
 
 import torch
 
-from msp_common.errors import ApiError, InternalError
+from msp_common.errors import ApiError
 from msp_model_service.chat.vocabulary import Vocabulary
-from msp_model_service.engines.slot import batch_sampler, prefix, scheduler
+from msp_model_service.engines.slot import batch_sampler, prefix, reading, scheduler
 from msp_model_service.engines.slot.batch_sampler import Choice, NotANumber
 from msp_model_service.engines.slot.forward import Forward
+from msp_model_service.engines.slot.kv_cache import Piece
+from msp_model_service.engines.slot.reading import Work
 from msp_model_service.engines.slot.rows import Row
 from msp_model_service.engines.slot.scheduler import (
     Admit,
@@ -30,6 +33,7 @@ from msp_model_service.engines.slot.scheduler import (
 )
 from msp_model_service.engines.slot.sequence import Sequence
 from msp_model_service.engines.slot.tally import Tally
+from msp_model_service.engines.slot.told_errors import told_as
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +58,13 @@ class Batch:
         self._rows = [Row() for _ in range(forward.cache.shape.rows)]
         self._active: list[Sequence] = []
         """Those that decode; each one's place here is its row."""
-        self._reading: Sequence | None = None
-        """The one whose prompt is being read."""
+        self._reading: list[Sequence] = []
+        """Those whose prompts are being read, each in any other row."""
 
     @property
     def running(self) -> list[Sequence]:
         """Those that have a row."""
-        return [*self._active, self._reading] if self._reading is not None else list(self._active)
+        return [*self._active, *self._reading]
 
     @property
     def limits(self) -> Limits:
@@ -74,7 +78,7 @@ class Batch:
     @property
     def idle(self) -> bool:
         """Whether a step would do nothing."""
-        return not self._active and self._reading is None and not self.waiting
+        return not self._active and not self._reading and not self.waiting
 
     def step(self) -> None:
         """Drop who left, read prompts within the budget, make one token for every row."""
@@ -87,8 +91,8 @@ class Batch:
                     self._preempt(next(one for one in self.running if one.key == key))
                 case Admit():
                     self._admit()
-                case Prefill(_, tokens):
-                    budget -= self._read(tokens)
+                case Prefill(pieces):
+                    budget -= self._read(dict(pieces))
                 case Decode():
                     self._decode()
                     return
@@ -105,9 +109,15 @@ class Batch:
 
     def _state(self) -> State:
         running = [Running(one.key, one.length) for one in self._active]
-        if (one := self._reading) is not None:
-            running.append(Running(one.key, one.length, one.length - len(self._row(one).keys)))
-        return State(tuple(running), self.waiting[0].length if self.waiting else None)
+        running += [Running(one.key, one.length, one.length - self._read_of(one)) for one in self._reading]
+        if not self.waiting:
+            return State(tuple(running))
+        first, read = self.waiting[0], [(one, self._read_of(one)) for one in self._reading]
+        return State(tuple(running), first.length, reading.awaits(first, read))
+
+    def _read_of(self, sequence: Sequence) -> int:
+        """How many of its tokens its row holds."""
+        return len(self._row(sequence).keys)
 
     def _row(self, sequence: Sequence) -> Row:
         return self._rows[_index(sequence)]
@@ -122,7 +132,8 @@ class Batch:
         if not self._shape_for(len(self.running) + 1, longest, spare=full):
             return
         keys = sequence.keys(0, sequence.length)
-        where = prefix.place(keys, self._rows)
+        # Tokens that are not read again get no scores.
+        where = prefix.place(keys[:1] if sequence.to_be_scored else keys, self._rows)
         if where is None:
             raise LookupError("the cache was shaped for one more row and has none")
         row = self._rows[where.row]
@@ -132,53 +143,86 @@ class Batch:
         row.busy = True
         self.waiting.popleft()
         sequence.row = where.row
-        self._reading = sequence
+        self._reading.append(sequence)
+        if sequence.scores is not None and sequence.to_be_scored:
+            sequence.scores.restart()
         self.tally.reused += where.reused
+        if not sequence.preempted:
+            sequence.events.cached_tokens = min(where.reused, len(sequence.prompt))
 
-    def _read(self, tokens: int) -> int:
-        """A piece of the prompt of the one that is being read; how many tokens it was."""
-        if (sequence := self._reading) is None:
-            raise LookupError("nobody's prompt is being read")
-        row = self._row(sequence)
-        start = len(row.keys)
-        stop = min(start + tokens, sequence.length)
+    def _read(self, tokens: Mapping[int, int]) -> int:
+        """Of those with these keys, so many tokens of their prompts; how many it was altogether."""
+        chosen = [one for one in self._reading if one.key in tokens]
+        alone = [one for one in chosen if reading.must_be_alone(one)]
+        read = sum(self._read_alone(one, self._piece(one, tokens)) for one in alone)
+        words = [(one, self._piece(one, tokens)) for one in chosen if one not in alone]
+        for part in reading.parted(words, reading.LOOKED_AT * self._limits.prefill_tokens):
+            # Only now: rows change places when somebody has read all.
+            placed = [(one, replace(piece, row=_index(one))) for one, piece in part]
+            if len(placed) == 1:
+                self._read_alone(*placed[0])
+            else:
+                self._read_together(placed)
+        return read + sum(piece.count for _, piece in words)
+
+    def _piece(self, sequence: Sequence, tokens: Mapping[int, int]) -> Piece:
+        return Piece(_index(sequence), self._read_of(sequence), tokens[sequence.key])
+
+    def _read_together(self, pieces: list[Work]) -> None:
+        """In one forward pass; if that fails, each by itself, to find the culprit."""
         try:
-            embedded = self._embedded(sequence, start)
-            if embedded is not None:
-                stop = min(stop, len(embedded))
-                embedded = embedded[start:stop]
-            logits = self._forward.prefill(_index(sequence), start, sequence.token_ids(start, stop), embedded)
+            logits = reading.together(self._forward, pieces)
+        except self._broken_by:
+            raise
+        except Exception:  # tried again below, where a failure has a name
+            log.exception("reading several prompts failed; each is tried alone")
+            for sequence, piece in pieces:
+                self._read_alone(sequence, replace(piece, row=_index(sequence)))
+            return
+        self._have_read(pieces, logits)
+
+    def _read_alone(self, sequence: Sequence, piece: Piece) -> int:
+        """How many tokens it was, at most those of `piece`."""
+        try:
+            piece, logits = reading.alone(self._forward, sequence, piece)
         except self._broken_by:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the model raises over this prompt is its own failure
             self._fail(sequence, error)
-            return stop - start
-        if logits.isnan().any():
-            self._fail(sequence, NotANumber("the model makes no numbers of this prompt"))
-            return stop - start
-        self.tally.worked()
-        self.tally.read += stop - start
-        row.keys += sequence.keys(start, stop)
-        row.used_at = self.tally.steps
-        if stop == sequence.length:
-            self._begin_to_decode(sequence)
-            self._tell([sequence], logits)
-        return stop - start
+        else:
+            self._have_read([(sequence, piece)], logits)
+        return piece.count
 
-    def _embedded(self, sequence: Sequence, start: int) -> torch.Tensor | None:
-        """The whole prompt's embeddings while images are still to be read; None: its ids will do."""
-        if sequence.images is None or not sequence.shows_images_from(start):
-            sequence.embedded = None
-        elif sequence.embedded is None:
-            sequence.embedded = sequence.images.embeddings()
-        return sequence.embedded
+    def _have_read(self, pieces: list[Work], logits: torch.Tensor) -> None:
+        """Note what rows hold now, and let those whose prompt is complete begin."""
+        numbers = (~logits.amax(dim=-1).isnan()).tolist()
+        # All rows' lengths first: whoever begins changes places with another row, as long as that one is.
+        for sequence, piece in pieces:
+            row = self._row(sequence)
+            row.keys += sequence.keys(piece.start, piece.stop)
+            row.used_at = self.tally.steps
+        begun: list[int] = []
+        for i, (sequence, piece) in enumerate(pieces):
+            if not numbers[i]:
+                self._fail(sequence, NotANumber("the model makes no numbers of this prompt"))
+                continue
+            self.tally.worked()
+            self.tally.read += piece.count
+            if piece.stop == sequence.length and sequence.max_tokens == 0:
+                self._release(sequence)
+                sequence.reader.put(sequence.told_without_answer())
+            elif piece.stop == sequence.length:
+                self._begin_to_decode(sequence)
+                begun.append(i)
+        if begun:
+            self._tell([pieces[i][0] for i in begun], logits[begun])
 
     def _begin_to_decode(self, sequence: Sequence) -> None:
         self._exchange(_index(sequence), len(self._active))
         sequence.row = len(self._active)
         sequence.embedded = None
         self._active.append(sequence)
-        self._reading = None
+        self._reading.remove(sequence)
 
     # Decoding.
 
@@ -239,6 +283,8 @@ class Batch:
         sequence.made.append(choice.token_id)
         try:
             event = sequence.events.feed(choice.token_id, choice.logprob)
+            if sequence.scores is not None and len(sequence.made) == 1:
+                event = replace(event, prompt_tokens=tuple(sequence.scores.tokens))
         except Exception as error:  # noqa: BLE001 - a vocabulary's code; the row fails, not the batch
             self._fail(sequence, error)
             return
@@ -271,15 +317,15 @@ class Batch:
         self._release(sequence)
         self.tally.failed()
         log.error("a request failed", exc_info=error)
-        sequence.reader.fail(_told_as(error))
+        sequence.reader.fail(told_as(error))
         if isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
 
     def _release(self, sequence: Sequence) -> None:
         """Take its row back; what the row holds stays, for whoever begins alike."""
         self._row(sequence).busy = False
-        if sequence is self._reading:
-            self._reading = None
+        if sequence in self._reading:
+            self._reading.remove(sequence)
         else:
             index, last = _index(sequence), len(self._active) - 1
             self._exchange(index, last)
@@ -295,6 +341,9 @@ class Batch:
         if one != other:
             self._forward.cache.swap(one, other, len(rows[one].keys), len(rows[other].keys))
             rows[one], rows[other] = rows[other], rows[one]
+            for sequence in self._reading:
+                if sequence.row in (one, other):
+                    sequence.row = one + other - sequence.row
 
     def _shape_for(self, busy: int, longest: int, *, spare: bool = False) -> bool:
         """Make the cache big enough; False if memory did not suffice and everything was arranged anew."""
@@ -317,8 +366,8 @@ class Batch:
             return False
         self._rows = [self._rows[i] for i in kept]
         self._rows += [Row() for _ in range(shape.rows - len(self._rows))]
-        if self._reading is not None:
-            self._reading.row = len(self._active)
+        for row, sequence in enumerate(self._reading, len(self._active)):
+            sequence.row = row
         return True
 
     def _lose_cache(self, last: Geometry, busy: int, error: Exception) -> None:
@@ -333,12 +382,12 @@ class Batch:
         if busy == 1:
             # It was for this one alone, running or about to: there is nobody to make room.
             self.tally.failed()
-            self.waiting.popleft().reader.fail(_told_as(error))
+            self.waiting.popleft().reader.fail(told_as(error))
 
     def _forget(self) -> None:
         for sequence in self.running:
             sequence.row, sequence.embedded = None, None
-        self._active, self._reading = [], None
+        self._active, self._reading = [], []
         self._forward.cache.clear(scheduler.FIRST)
         self._rows = [Row() for _ in range(scheduler.FIRST.rows)]
         torch.cuda.empty_cache()
@@ -349,15 +398,3 @@ def _index(sequence: Sequence) -> int:
     if sequence.row is None:
         raise LookupError("a request without a row was taken for a running one")
     return sequence.row
-
-
-def _told_as(error: Exception) -> ApiError:
-    if isinstance(error, ApiError):
-        return error
-    told = InternalError(
-        "The GPU's memory does not suffice for this request."
-        if isinstance(error, torch.OutOfMemoryError)
-        else "The model failed on this request; the log has the cause."
-    )
-    told.__cause__ = error
-    return told

@@ -43,17 +43,20 @@ def choose(
                     row.adjust(scores[i])
                 except Exception as error:  # noqa: BLE001 - a grammar is others' code; the row fails, not the batch
                     failures[i] = error
-    tokens = scores.argmax(dim=-1)
+    # What is no number comes out as the largest.
+    largest, tokens = scores.max(dim=-1)
+    usable = largest.isfinite()
+    if scores is not logits:
+        usable &= ~logits.amax(dim=-1).isnan()
     sampled = [i for i, row in enumerate(rows) if not row.greedy and i not in failures]
     if sampled:
         tokens[sampled] = _sample(scores[sampled], [rows[i] for i in sampled])
-    usable = (~logits.isnan().any(dim=-1) & scores.amax(dim=-1).isfinite()).tolist()
     logprobs = _logprobs(logits, rows, tokens, vocabulary)
     made: list[Choice | Exception] = []
-    for i, (row, token_id) in enumerate(zip(rows, tokens.tolist(), strict=True)):
+    for i, (row, token_id, good) in enumerate(zip(rows, tokens.tolist(), usable.tolist(), strict=True)):
         if i in failures:
             made.append(failures[i])
-        elif not usable[i]:
+        elif not good:
             made.append(NotANumber("the model's logits leave no token to choose"))
         else:
             made.append(_settled(row, Choice(token_id, logprobs.get(i))))

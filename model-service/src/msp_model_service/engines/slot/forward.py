@@ -2,12 +2,13 @@
 
 import inspect
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
 
 from msp_model_service.engines.slot import row_attention
-from msp_model_service.engines.slot.kv_cache import NextTokens, Piece, SlotCache
+from msp_model_service.engines.slot.kv_cache import NextTokens, Piece, Pieces, SlotCache
 from msp_model_service.engines.slot.masks import Mask, Masks
 from msp_model_service.engines.slot.scheduler import FIRST
 
@@ -21,33 +22,40 @@ class Forward:
         self._model = model
         self._masks = Masks.of(config, model.dtype)
         self._device = model.device
-        self._few_logits = (
-            {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
-        )
+        self._takes_few_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.cache = SlotCache(config.num_hidden_layers, FIRST)
 
     def prefill(
-        self, row: int, start: int, token_ids: Sequence[int], embeddings: torch.Tensor | None = None
+        self,
+        pieces: Sequence[Piece],
+        token_ids: Sequence[int],
+        embeddings: torch.Tensor | None = None,
+        *,
+        every_token: bool = False,
     ) -> torch.Tensor:
-        """Read a piece of a prompt; the logits ([1, vocabulary]) after its last token.
+        """Read pieces of prompts, one behind the other: the logits ([pieces, vocabulary]) after each.
 
-        `embeddings` ([tokens, width]) stand in for the ids of a prompt with images.
+        `embeddings` ([tokens, width]) stand in for the ids of a prompt with images. `every_token`: the logits
+        after each token, not only after each piece's last.
         """
-        count = len(token_ids)
-        self.cache.at = Piece(row, start)
-        positions = torch.arange(start, start + count, device=self._device)[None]
-        mask = self._masks.causal(positions, start + count) if start else None
+        self.cache.at = Pieces(tuple(pieces))
+        positions = torch.cat([torch.arange(one.start, one.stop, device=self._device) for one in pieces])[
+            None
+        ]
+        mask = self._masks.of_pieces(pieces, self._device)
+        ends = list(accumulate(one.count for one in pieces))
+        wanted = list(range(ends[-1])) if every_token else [end - 1 for end in ends]
         if embeddings is None:
-            return self._call(positions, mask, input_ids=torch.tensor([token_ids], device=self._device))
-        return self._call(positions, mask, inputs_embeds=embeddings[None].to(self._device))
+            ids = torch.tensor([list(token_ids)], device=self._device)
+            return self._call(positions, mask, wanted, input_ids=ids)[0]
+        return self._call(positions, mask, wanted, inputs_embeds=embeddings[None].to(self._device))[0]
 
     def decode(self, first: int, token_ids: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
         """The next token of the rows from `first` on, each at its position: logits [rows, vocabulary]."""
-        length = max(positions) + 1
-        at = torch.tensor(positions, device=self._device)
-        self.cache.at = NextTokens(first, at, length)
+        self.cache.at = NextTokens(first, positions, self._device)
         mask = self._masks.of_next_tokens(positions, self._device)
-        return self._call(at[:, None], mask, input_ids=torch.tensor(token_ids, device=self._device)[:, None])
+        ids = torch.tensor(token_ids, device=self._device)[:, None]
+        return self._call(self.cache.at.positions[:, None], mask, [0], input_ids=ids)[:, 0]
 
     def probe(self) -> None:
         """A forward pass apart from all rows. Raises if the model can compute nothing at all any more."""
@@ -55,14 +63,21 @@ class Forward:
         # Reading a number waits for the device, whose errors come late.
         self._model(input_ids=ids, use_cache=False).logits.float().sum().item()
 
-    def _call(self, positions: torch.Tensor, mask: Mask | None, **inputs: torch.Tensor) -> torch.Tensor:
+    def _call(
+        self, positions: torch.Tensor, mask: Mask | None, wanted: list[int], **inputs: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits after the `wanted` tokens of each row."""
+        at = torch.tensor(wanted, device=self._device)
+        keep: int | torch.Tensor = 1 if wanted == [positions.shape[1] - 1] else at
         out = self._model(
             **inputs,
-            **self._few_logits,
+            **({"logits_to_keep": keep} if self._takes_few_logits else {}),
             position_ids=positions,
             attention_mask=mask,
             past_key_values=self.cache,
             use_cache=True,
         )
-        logits: torch.Tensor = out.logits[:, -1].float()
-        return logits
+        logits: torch.Tensor = out.logits
+        if logits.shape[1] != len(wanted):
+            logits = logits[:, at]
+        return logits.float()

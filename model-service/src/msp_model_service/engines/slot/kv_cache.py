@@ -1,7 +1,7 @@
 """Keys and values of all rows, in the form that transformers' models write to and read from.
 
 Per layer one tensor [rows, heads, capacity, width] each. Before a forward pass it is said which rows it is
-about: a piece of one row's prompt, or the next token of a block of rows.
+about: pieces of some rows' prompts, or the next token of a block of rows.
 """
 
 from collections.abc import Sequence
@@ -18,34 +18,60 @@ KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of one row's prompt, from position `start` on."""
+    """`count` tokens of one row's prompt, from position `start` on."""
 
     row: int
     start: int
+    count: int
 
-    def write(self, held: torch.Tensor, new: torch.Tensor) -> None:
-        held[self.row, :, self.start : self.start + new.shape[2]] = new[0]
-
-    def read(self, held: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        if self.start == 0:
-            return new
-        return held[self.row : self.row + 1, :, : self.start + new.shape[2]]
+    @property
+    def stop(self) -> int:
+        """The position behind the last."""
+        return self.start + self.count
 
 
 @dataclass(frozen=True)
-class NextTokens:
-    """One token each at `positions`, from row `first` on; `length` is that of the longest row, after it."""
+class Pieces:
+    """Pieces of several rows' prompts, one behind the other as if they were one text."""
 
-    first: int
-    positions: torch.Tensor
-    length: int
+    pieces: tuple[Piece, ...]
 
     def write(self, held: torch.Tensor, new: torch.Tensor) -> None:
-        rows = torch.arange(self.first, self.first + len(self.positions), device=held.device)
-        held[rows, :, self.positions] = new[:, :, 0]
+        at = 0
+        for piece in self.pieces:
+            held[piece.row, :, piece.start : piece.stop] = new[0, :, at : at + piece.count]
+            at += piece.count
 
     def read(self, held: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        return held[self.first : self.first + len(self.positions), :, : self.length]
+        """Of each piece all that its row holds up to its end, one behind the other."""
+        if not any(piece.start for piece in self.pieces):
+            return new
+        seen = [held[piece.row : piece.row + 1, :, : piece.stop] for piece in self.pieces]
+        return seen[0] if len(seen) == 1 else torch.cat(seen, dim=2)
+
+
+class NextTokens:
+    """One token each at `positions`, from row `first` on."""
+
+    def __init__(self, first: int, positions: Sequence[int], device: torch.device) -> None:
+        self.first, self.count = first, len(positions)
+        self.length = max(positions) + 1
+        """That of the longest row, after it."""
+        self.positions = torch.tensor(positions, device=device)
+        self._places: dict[tuple[int, int], torch.Tensor] = {}
+
+    def write(self, held: torch.Tensor, new: torch.Tensor) -> None:
+        _, heads, capacity, width = held.shape
+        places = self._places.get((heads, capacity))
+        if places is None:
+            # The same in every layer of this shape: worked out once per step.
+            rows = torch.arange(self.first, self.first + self.count, device=held.device)[:, None]
+            by_head = (rows * heads + torch.arange(heads, device=held.device)) * capacity
+            places = self._places[heads, capacity] = (by_head + self.positions[:, None]).flatten()
+        held.view(-1, width).index_copy_(0, places, new.reshape(-1, width))
+
+    def read(self, held: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        return held[self.first : self.first + self.count, :, : self.length]
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers has no types
@@ -110,7 +136,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers has no types
     def __init__(self, layers: int, shape: Geometry) -> None:
         super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
         self.shape = shape
-        self.at: Piece | NextTokens = Piece(0, 0)
+        self.at: Pieces | NextTokens = Pieces(())
 
     def rebuild(self, shape: Geometry, sources: Sequence[tuple[int, int]]) -> None:
         """Change the shape; row i gets the first `length` positions of the row in sources[i]."""

@@ -10,6 +10,7 @@ import torch
 from msp_common.contracts.workers import WorkerLoad
 from msp_common.errors import ApiError, InternalError, TooManyRequests, Unavailable
 from msp_model_service.engines.engine_thread import STOP_WAIT_S
+from msp_model_service.engines.lifecycle import QUEUE_DEADLINE_S
 from msp_model_service.engines.slot.batch import Batch
 from msp_model_service.engines.slot.delivery import Outbox
 from msp_model_service.engines.slot.sequence import Sequence
@@ -18,9 +19,6 @@ log = logging.getLogger(__name__)
 
 FAILURES_IN_A_ROW = 3
 """After so many without a success between them, the engine is examined."""
-
-QUEUE_DEADLINE_S = 120.0
-"""Longest that a request may wait for a row. By then its client has given up or will be answered too late."""
 
 
 class SlotLoop:
@@ -141,9 +139,12 @@ class SlotLoop:
                 while not self._arrived and not self._stopped:
                     self._wake.wait()
                 self._progress_at = self._clock()
-            self._batch.waiting.extend(one for one in self._arrived if not one.cancelled)
+            arrived = [one for one in self._arrived if not one.cancelled]
             self._arrived.clear()
-            return not self._stopped
+            stopped = self._stopped
+        # Without the lock: what was begun elsewhere may be long, and end at once.
+        self._batch.waiting.extend(one for one in arrived if one.take_over())
+        return not stopped
 
     def _expire(self) -> None:
         """Those who waited too long have not begun, so another worker may still answer them."""

@@ -1,10 +1,12 @@
-"""Attention of a decode step on a CPU: each row looks at its own keys only, not at the longest row's padding.
+"""Attention on a CPU: nobody looks at what is masked, other rows' padding and other prompts' words.
 
 At one token per row attention costs what reading the keys and values costs; with rows of mixed lengths more
-than half of them would be masked. The ranges travel with the mask; whatever comes without them, or is
-not one token per row, is computed by transformers' `sdpa`.
+than half of them would be masked, and with several prompts in one forward pass most of them. What is to be
+looked at travels with the mask; what comes without it is computed by transformers' `sdpa`.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,13 +17,34 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "sdpa_by_row"
 
-WORTH_IT = 0.85
-"""Above this share of keys that are looked at, one call for all rows is as fast."""
+CALL_COST = 48
+"""A call costs as much as looking at so many keys: so much padding is taken to save one."""
 
-Ranges = list[tuple[int, int]]
-"""Of each row: its first key and the one behind its last."""
+Range = tuple[int, int]
+"""The first, and the one behind the last."""
 
-_ATTRIBUTE = "msp_ranges"
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring rows of a decode step that are looked at together."""
+
+    rows: Range
+    keys: Range
+    padded: bool
+    """Whether some of the keys are not for all of the rows."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a prompt among others."""
+
+    queries: Range
+    keys: Range
+    plain: bool
+    """Whether each query sees all keys up to its own, of as many as there are queries."""
+
+
+_ATTRIBUTE = "msp_seen"
 
 
 def install(model: Any) -> bool:
@@ -35,12 +58,30 @@ def install(model: Any) -> bool:
     return bool(decoder.config._attn_implementation == NAME)
 
 
-def with_ranges(mask: torch.Tensor, ranges: Ranges) -> torch.Tensor:
-    """The mask, and what of it is true, if looking at that alone saves enough."""
-    seen = sum(stop - start for start, stop in ranges)
-    if seen < WORTH_IT * len(ranges) * mask.shape[-1]:
-        setattr(mask, _ATTRIBUTE, ranges)
-    return mask
+def with_groups(mask: torch.Tensor, ranges: Sequence[Range]) -> None:
+    """Note on a decode step's mask which keys each row sees."""
+    setattr(mask, _ATTRIBUTE, groups(ranges))
+
+
+def with_segments(mask: torch.Tensor, segments: list[Segment]) -> None:
+    """Note on a mask which keys each piece sees."""
+    setattr(mask, _ATTRIBUTE, segments)
+
+
+def groups(ranges: Sequence[Range]) -> list[Group]:
+    """Neighbours of about the same length together."""
+    made: list[Group] = []
+    for row, (start, stop) in enumerate(ranges):
+        if made:
+            last = made[-1]
+            first, keys = last.rows[0], (min(last.keys[0], start), max(last.keys[1], stop))
+            wide = keys[1] - keys[0]
+            more = (row - first) * (wide - (last.keys[1] - last.keys[0])) + wide - (stop - start)
+            if more <= CALL_COST:
+                made[-1] = Group((first, row + 1), keys, padded=last.padded or more > 0)
+                continue
+        made.append(Group((row, row + 1), (start, stop), padded=False))
+    return made
 
 
 def attend(
@@ -52,22 +93,60 @@ def attend(
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """An attention function as transformers wants it."""
-    ranges: Ranges | None = getattr(attention_mask, _ATTRIBUTE, None)
-    if ranges is None or query.shape[2] != 1 or more.get("position_bias") is not None:
+    seen: list[Group] | list[Segment] | None = getattr(attention_mask, _ATTRIBUTE, None)
+    if attention_mask is None or not seen or more.get("position_bias") is not None:
         plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, **more
         )
         return plain
-    rows, heads, _, width = query.shape
-    # The queries of heads that share keys stand in for several tokens: nothing has to be repeated.
-    grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], width)
-    seen = [
-        scaled_dot_product_attention(
-            grouped[i : i + 1],
-            key[i : i + 1, :, start:stop],
-            value[i : i + 1, :, start:stop],
-            scale=more.get("scaling"),
-        )
-        for i, (start, stop) in enumerate(ranges)
+    scale = more.get("scaling")
+    parts = [
+        _of_group(one, query, key, value, attention_mask, scale)
+        if isinstance(one, Group)
+        else _of_segment(one, query, key, value, attention_mask, scale)
+        for one in seen
     ]
-    return torch.cat(seen).reshape(rows, 1, heads, value.shape[3]), None
+    if isinstance(seen[0], Group):
+        rows, heads = query.shape[:2]
+        return torch.cat(parts).reshape(rows, 1, heads, value.shape[3]), None
+    return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def _of_group(
+    group: Group,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    scale: float | None,
+) -> torch.Tensor:
+    (first, last), (start, stop) = group.rows, group.keys
+    # The queries of heads that share keys stand in for several tokens: nothing has to be repeated.
+    grouped = query[first:last].reshape(last - first, key.shape[1], -1, query.shape[3])
+    return scaled_dot_product_attention(
+        grouped,
+        key[first:last, :, start:stop],
+        value[first:last, :, start:stop],
+        attn_mask=mask[first:last, :, :, start:stop] if group.padded else None,
+        scale=scale,
+    )
+
+
+def _of_segment(
+    segment: Segment,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    scale: float | None,
+) -> torch.Tensor:
+    (first, last), (start, stop) = segment.queries, segment.keys
+    return scaled_dot_product_attention(
+        query[:, :, first:last],
+        key[:, :, start:stop],
+        value[:, :, start:stop],
+        attn_mask=None if segment.plain else mask[:, :, first:last, start:stop],
+        is_causal=segment.plain,
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )

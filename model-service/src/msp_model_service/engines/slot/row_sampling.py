@@ -85,6 +85,12 @@ class RowSampling:
         """The next random number, 0 to 1; one per sampled token."""
         return float(torch.rand((), generator=self._random, dtype=torch.float64))
 
+    def replay(self, token_id: int) -> None:
+        """Count a token that was chosen elsewhere, and the draw that chose it."""
+        if not self.greedy:
+            self.draw()
+        self.chosen(token_id)
+
     def chosen(self, token_id: int) -> None:
         """Count the token that the row got."""
         if self._seen is not None:

@@ -2,8 +2,9 @@
 
 A step is a row of actions that ends with Decode or Rest. Prompts are read (prefilled) in pieces within a
 budget of tokens, so that those who already get their answer never wait longer than that takes; then all of
-them get one token. What is in memory never exceeds the budget of positions: if the answers outgrow it, the
-youngest request gives its row up and is read again later.
+them get one token. Short prompts are read together: a processor multiplies a few rows no faster than many.
+What is in memory never exceeds the budget of positions: if the answers outgrow it, the youngest request gives
+its row up and is read again later.
 """
 
 from collections.abc import Sequence
@@ -44,6 +45,8 @@ class State:
 
     running: tuple[Running, ...] = ()
     waiting: int | None = None
+    awaits_reading: bool = False
+    """Whether the one in the queue begins with what is being read just now, and need not read it again."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,9 @@ class Preempt:
 
 @dataclass(frozen=True)
 class Prefill:
-    """Read so many further tokens of the request `key`."""
+    """Read further tokens of these requests together: (key, how many)."""
 
-    key: int
-    tokens: int
+    pieces: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,24 @@ def next_action(state: State, limits: Limits, budget: int) -> Action:
     if len(running) > 1 and not fits(len(running), _longest(running) + 1, limits):
         return Preempt(max(one.key for one in running))
     if budget > 0:
-        filling = next((one for one in running if one.left), None)
-        if filling is not None:
-            return Prefill(filling.key, min(filling.left, budget))
-        if state.waiting is not None and _has_room(state.waiting, running, limits):
+        filling = [one for one in running if one.left]
+        unfilled = sum(one.left for one in filling) < budget and not (filling and state.awaits_reading)
+        if unfilled and state.waiting is not None and _has_room(state.waiting, running, limits):
             return Admit()
+        if filling:
+            return Prefill(_pieces(filling, budget))
     decoding = tuple(one.key for one in running if not one.left)
     return Decode(decoding) if decoding else Rest()
+
+
+def _pieces(filling: Sequence[Running], budget: int) -> tuple[tuple[int, int], ...]:
+    """Whole prompts, first come, first served, and what fits of the last one."""
+    made: list[tuple[int, int]] = []
+    for one in sorted(filling, key=lambda one: one.key):
+        if budget > 0:
+            made.append((one.key, min(one.left, budget)))
+            budget -= one.left
+    return tuple(made)
 
 
 def _has_room(newcomer: int, running: Sequence[Running], limits: Limits) -> bool:

@@ -1,14 +1,19 @@
 """One request on its way through the batch."""
 
+import logging
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 
 from msp_common.errors import ApiError
-from msp_model_service.engines.chat import TokenEvent
+from msp_model_service.engines.chat import TokenEvent, Usage
+from msp_model_service.engines.prompt_scores import PromptScores
 from msp_model_service.engines.slot.row_sampling import RowSampling
+from msp_model_service.engines.slot.told_errors import told_as
 from msp_model_service.engines.token_events import TokenEvents
+
+log = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
@@ -41,7 +46,13 @@ class Sequence:
     events: TokenEvents
     reader: Reader
     accepted_at: float
+    max_tokens: int
+    """Of the answer; 0 where the prompt is only to be scored."""
     images: Images | None = None
+    scores: PromptScores | None = None
+    """Where the prompt's own tokens are to be scored."""
+    begun: tuple[int, ...] = ()
+    """Token ids of the answer that another replica made, until they are taken over."""
     made: list[int] = field(default_factory=list)
     """Token ids of the answer so far."""
     row: int | None = None
@@ -55,6 +66,36 @@ class Sequence:
     def length(self) -> int:
         """Of prompt and answer."""
         return len(self.prompt) + len(self.made)
+
+    def take_over(self) -> bool:
+        """Take what was begun elsewhere for its own and tell it; False if there is nothing more to make.
+
+        What the row's sampling or its events raise over it ends the request.
+        """
+        begun, self.begun = self.begun, ()
+        try:
+            for token_id in begun:
+                self.sampling.replay(token_id)
+                self.made.append(token_id)
+                event = self.events.feed(token_id)
+                self.reader.put(event)
+                if event.finish is not None:
+                    return False
+        except Exception as error:
+            log.error("what was begun elsewhere cannot be gone on with", exc_info=error)
+            self.reader.fail(told_as(error))
+            return False
+        return True
+
+    def told_without_answer(self) -> TokenEvent:
+        """The only event of a request that is to have no answer."""
+        scores = tuple(self.scores.tokens) if self.scores is not None else ()
+        return TokenEvent(finish="length", usage=Usage(len(self.prompt), 0), prompt_tokens=scores)
+
+    @property
+    def to_be_scored(self) -> bool:
+        """Whether tokens of the prompt still want their scores."""
+        return self.scores is not None and not self.scores.complete
 
     def shows_images_from(self, start: int) -> bool:
         """Whether images are in the prompt at or behind `start`."""

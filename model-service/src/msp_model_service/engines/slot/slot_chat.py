@@ -5,7 +5,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,18 @@ from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Capabilities, WorkerLoad
 from msp_common.errors import Unavailable
 from msp_model_service.chat.conversation import Conversation
-from msp_model_service.engines import chat_model, packed_linear
+from msp_model_service.engines import chat_facts, chat_model, packed_linear, torch_device
 from msp_model_service.engines.admission import room_for
 from msp_model_service.engines.chat import GenerationRequest, PreparedPrompt
 from msp_model_service.engines.chat_model import ChatModel
 from msp_model_service.engines.figures import EngineFigures
-from msp_model_service.engines.lifecycle import EngineOptions, OnPhase
+from msp_model_service.engines.lifecycle import (
+    QUEUE_DEADLINE_S,
+    EngineLoadFailed,
+    EngineOptions,
+    OnPhase,
+)
+from msp_model_service.engines.model_facts import ModelFacts
 from msp_model_service.engines.precision import cpu_dtype
 from msp_model_service.engines.slot import fitness, self_test
 from msp_model_service.engines.slot.accepting import prepared, sequence_for
@@ -30,7 +36,7 @@ from msp_model_service.engines.slot.delivery import BatchedStream, Outbox
 from msp_model_service.engines.slot.fitness import SlotUnfit
 from msp_model_service.engines.slot.forward import Forward
 from msp_model_service.engines.slot.kv_budget import kv_bytes
-from msp_model_service.engines.slot.loop import QUEUE_DEADLINE_S, SlotLoop
+from msp_model_service.engines.slot.loop import SlotLoop
 from msp_model_service.engines.slot.scheduler import FIRST, GRAIN, Limits
 from msp_model_service.engines.slot.tally import Tally
 from msp_model_service.engines.speed import Speed
@@ -54,6 +60,15 @@ class SlotTuning:
     pack_weights: bool = True
     """Whether a CPU's weights are laid out for oneDNN."""
     cpu_dtype: Callable[[Any], torch.dtype] = cpu_dtype
+
+    @classmethod
+    def of(cls, options: EngineOptions) -> "SlotTuning":
+        """What the operator said."""
+        return cls(
+            max_rows=options.max_running,
+            prefill_tokens=options.prefill_tokens,
+            queue_deadline_s=options.queue_deadline_s,
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ class SlotChatEngine:
     ) -> None:
         self._options = options
         self._model_type = model_type
-        self._tuning = tuning or SlotTuning()
+        self._tuning = tuning or SlotTuning.of(options)
         self._running: _Running | None = None
         self._speed = Speed(time.monotonic)
         self._keys = itertools.count()
@@ -121,8 +136,8 @@ class SlotChatEngine:
         if running is not None:
             running.loop.stop()
             _let_go(running.loaded)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        del running
+        torch_device.release()
 
     def capabilities(self) -> Capabilities:
         """See Engine."""
@@ -136,6 +151,7 @@ class SlotChatEngine:
             json_schema=loaded.forms is not None and loaded.profile is not None,
             logprobs=True,
             engine=self.name,
+            quantization=loaded.quantization,
         )
 
     def load_now(self) -> WorkerLoad:
@@ -160,6 +176,10 @@ class SlotChatEngine:
             prompt_tokens_reused=batch.tally.reused,
         )
 
+    def model_facts(self) -> ModelFacts:
+        """See TellsModelFacts."""
+        return chat_facts.of(self._ready().loaded, scores_prompts=False)
+
     def tally(self) -> Tally:
         """What has been done so far."""
         return self._ready().batch.tally
@@ -172,7 +192,8 @@ class SlotChatEngine:
     async def prepare_text(self, prompt: str | Sequence[int]) -> PreparedPrompt:
         """See ChatEngine."""
         loaded = self._ready().loaded
-        return await asyncio.to_thread(lambda: prepared(loaded, loaded.prepare_text(prompt)))
+        made = await asyncio.to_thread(lambda: prepared(loaded, loaded.prepare_text(prompt)))
+        return replace(made, scorable=True)
 
     def generate(self, request: GenerationRequest) -> BatchedStream:
         """See ChatEngine."""
@@ -230,8 +251,7 @@ class SlotChatEngine:
         tuning, gpu = self._tuning, loaded.device.type == "cuda"
         kv_tokens = tuning.kv_tokens
         if kv_tokens is None:
-            budget = kv_bytes(loaded.device, self._options.gpu_memory_fraction)
-            kv_tokens = max(GRAIN, budget // max(1, forward.cache.bytes_per_position()))
+            kv_tokens = self._affordable(loaded, forward.cache.bytes_per_position())
         limits = Limits(
             max_rows=tuning.max_rows or (64 if gpu else 32),
             prefill_tokens=tuning.prefill_tokens or (2048 if gpu else 256),
@@ -239,6 +259,25 @@ class SlotChatEngine:
         )
         log.info("slot engine: %s, %d bytes per position", limits, forward.cache.bytes_per_position())
         return limits
+
+    def _affordable(self, loaded: ChatModel, bytes_per_position: int) -> int:
+        """Positions that memory allows. Raises EngineLoadFailed if these are too few to answer anybody."""
+        options = self._options
+        budget = kv_bytes(
+            loaded.device,
+            options.gpu_memory_fraction,
+            share=options.kv_memory_fraction,
+            workers_per_host=options.workers_per_host,
+        )
+        positions = budget // max(1, bytes_per_position)
+        if positions < GRAIN:
+            raise EngineLoadFailed(
+                f"the memory for keys and values is {budget >> 20} MiB, and the shortest conversation needs "
+                f"{GRAIN * bytes_per_position >> 20}; free memory, take a smaller model or "
+                "QUANTIZATION=bnb-4bit, or raise KV_MEMORY_FRACTION"
+                + (" or GPU_MEMORY_FRACTION" if loaded.device.type == "cuda" else "")
+            )
+        return positions
 
 
 def _let_go(loaded: ChatModel) -> None:
