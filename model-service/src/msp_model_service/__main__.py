@@ -11,13 +11,14 @@ from fastapi import FastAPI
 
 from msp_common.contracts.workers import ServedModel
 from msp_common.http_app import platform_version
-from msp_common.serving import load_or_exit, serve
+from msp_common.serving import listen_or_exit, load_or_exit, serve
 from msp_common.settings import SHARED_NAMES
 from msp_model_service.app import create_app
 from msp_model_service.cpu_quota import affinity, cpu_quota, engine_threads, usable_cpus
 from msp_model_service.engines.catalogue import engine_maker, external_engine_maker
 from msp_model_service.engines.lifecycle import Engine, EngineOptions
-from msp_model_service.gpus import GpuMonitor, NvmlReader
+from msp_model_service.gpus.monitor import GpuMonitor
+from msp_model_service.gpus.nvml import NvmlReader
 from msp_model_service.lease import HttpLeaseOffice
 from msp_model_service.metrics import WorkerMetrics
 from msp_model_service.settings import WorkerSettings
@@ -74,14 +75,7 @@ def threads_for(settings: WorkerSettings) -> int:
 
 def build(settings: WorkerSettings, threads: int, on_broken: Callable[[], None]) -> tuple[FastAPI, Worker]:
     """The application and its worker, with the real collaborators."""
-    options = EngineOptions(
-        device=settings.device,
-        threads=threads,
-        gpu_memory_fraction=settings.gpu_memory_fraction,
-        max_queued=settings.max_queued,
-        audio_fall_back=settings.audio_fall_back,
-        overrides=settings.model_overrides,
-    )
+    options = settings.engine_options(threads)
     gpus = GpuMonitor(NvmlReader(cuda_visible_devices=settings.cuda_visible_devices))
     identity = settings.identity()
     log.info(
@@ -121,6 +115,7 @@ def build(settings: WorkerSettings, threads: int, on_broken: Callable[[], None])
         worker,
         max_body_bytes=settings.max_body_bytes,
         audio=settings.audio_limits,
+        cluster_token=settings.cluster_token,
         gpus=gpus.latest,
         on_started=lambda worker: drain_before_exit(worker.drain, _SETTLE_S),
     )
@@ -166,7 +161,11 @@ def main() -> None:
     app, worker = build(settings, threads, broken)
     code = 0
     try:
-        serve(app, host=settings.worker_host, ports=settings.ports, grace_s=settings.worker_grace_s)
+        serve(
+            app,
+            listen_or_exit(settings.worker_host, settings.ports),
+            grace_s=settings.worker_grace_s,
+        )
     except KeyboardInterrupt:
         code = 0
     except SystemExit as stopped:

@@ -6,40 +6,18 @@ kernel has throttled.
 
 import math
 import os
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
 
-ReadText = Callable[[str], str | None]
-"""Text of a file, or null when there is none."""
-
-_ROOT = "/sys/fs/cgroup"
-
-
-def read_text(path: str) -> str | None:
-    """The file's text; null if it is absent or may not be read."""
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return None
+from msp_model_service.control_groups import ReadText, folders, read_text
 
 
 def cpu_quota(read: ReadText = read_text) -> float | None:
-    """The smallest CPU limit of this process's control groups, in CPUs; null when nothing limits it.
-
-    Reads both versions of control groups. A group's ancestors limit it too. In a container the path in
-    /proc/self/cgroup may be the host's, of which only the root is mounted: groups not found are skipped.
-    """
-    limits: list[float] = []
-    for line in (read("/proc/self/cgroup") or "").splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        groups = [str(p) for p in (PurePosixPath(path), *PurePosixPath(path).parents)] if path else ["/"]
-        if controllers == "":
-            limits += (_v2(read(f"{_ROOT}{group.rstrip('/')}/cpu.max")) for group in groups)
-        elif "cpu" in controllers.split(","):
-            for mount in dict.fromkeys((controllers, "cpu", "cpu,cpuacct")):
-                for group in groups:
-                    base = f"{_ROOT}/{mount}{group.rstrip('/')}"
-                    limits.append(_v1(read(f"{base}/cpu.cfs_quota_us"), read(f"{base}/cpu.cfs_period_us")))
+    """The smallest CPU limit of this process's control groups, in CPUs; null when nothing limits it."""
+    limits = [
+        _v2(read(f"{group.path}/cpu.max"))
+        if group.version == 2
+        else _v1(read(f"{group.path}/cpu.cfs_quota_us"), read(f"{group.path}/cpu.cfs_period_us"))
+        for group in folders("cpu", read)
+    ]
     smallest = min(limits, default=math.inf)
     return None if math.isinf(smallest) else smallest
 

@@ -14,7 +14,11 @@ from msp_common.model_ids import parse_model_id
 from msp_common.settings import HttpUrl, Settings
 from msp_model_service.audio.limits import AudioLimits
 from msp_model_service.engines.external.server_plan import ServerPlan, read_command, read_environment
+from msp_model_service.engines.lifecycle import QUEUE_DEADLINE_S, EngineOptions, Quantization
 
+_CHAT_TYPES = (ModelType.LLM, ModelType.MULTIMODAL)
+_OF_OWN_ENGINES = ("quantization",)
+_OF_SLOT = ("max_running", "prefill_tokens", "queue_deadline_s", "kv_memory_fraction")
 _UNSAFE_IN_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -43,6 +47,11 @@ class WorkerSettings(Settings):
         "EXPECTED_GPU_",
         "AUTO_DOWN",
         "AUDIO_",
+        "QUANTI",
+        "PREFILL_",
+        "QUEUE_DEAD",
+        "KV_MEMORY_",
+        "MAX_RUNN",
     )
 
     model_name: str
@@ -153,7 +162,12 @@ class WorkerSettings(Settings):
     """CPU threads of the engine; default the CPU quota divided by WORKERS_PER_HOST. Never above the quota."""
 
     workers_per_host: int = Field(default=1, ge=1)
-    """Workers that share the CPUs counted for THREADS."""
+    """Workers that share the CPUs counted for THREADS, and the main memory counted for KV_MEMORY_FRACTION."""
+
+    quantization: Quantization = "none"
+    """For `llm` and `multimodal`: `bnb-8bit` and `bnb-4bit` hold the weights in 8 or 4 bits, made so by
+    bitsandbytes while they are loaded, in half or a third of the memory; answers get a little worse. What is
+    stored quantised is served as it is, without this."""
 
     cluster_token: SecretStr | None = None
     """Shared secret of the cluster; sent with the lease, and when the registry is asked for a download."""
@@ -163,6 +177,24 @@ class WorkerSettings(Settings):
 
     max_queued: int = Field(default=64, ge=0)
     """Requests that may wait for the engine; one more is answered 429."""
+
+    max_running: int | None = Field(default=None, ge=1, le=1024)
+    """With the `slot` engine: requests that are answered at the same time; more wait. Default 32 on a CPU, 64
+    on a GPU; fewer where the memory for keys and values does not suffice."""
+
+    prefill_tokens: int | None = Field(default=None, ge=16, le=1_048_576)
+    """With the `slot` engine: tokens of new prompts that are read between two tokens of the answers that are
+    being written. More: new requests begin sooner, running answers stutter. Default 256 on a CPU, 2048 on a
+    GPU."""
+
+    queue_deadline_s: float = Field(default=QUEUE_DEADLINE_S, gt=0, le=86_400)
+    """With the `slot` engine: longest that a request may wait for its turn; then it is answered 503."""
+
+    kv_memory_fraction: float | None = Field(default=None, gt=0, le=0.95)
+    """With the `slot` engine: share of the free memory that keys and values may take, which bounds how many
+    requests of which length run at once. On a CPU: of the main memory that is free once the weights are
+    loaded, within the control group's limit, divided by WORKERS_PER_HOST; default 0.3. On a GPU: of what is
+    left within GPU_MEMORY_FRACTION; default 0.8."""
 
     model_overrides: dict[str, Any] = {}
     """What `model.yaml` beside the weights may say of a chat model under `chat`, as JSON; goes before it."""
@@ -211,6 +243,27 @@ class WorkerSettings(Settings):
             raise ValueError(f"{named[0]} is for ENGINE=openai; ENGINE is {self.engine}")
         return self
 
+    @model_validator(mode="after")
+    def _fits_what_is_served(self) -> Self:
+        """What would have no effect is refused: it was meant for another worker, or misunderstood."""
+        given = {name for name in self.model_fields_set if getattr(self, name) not in (None, "none")}
+        for names, engines in (
+            (_OF_OWN_ENGINES, ("auto", "slot", "generate")),
+            (_OF_SLOT, ("auto", "slot")),
+        ):
+            for name in (name for name in names if name in given):
+                if self.model_type not in _CHAT_TYPES:
+                    raise ValueError(
+                        f"{name.upper()} is for models of type llm and multimodal; MODEL_TYPE is "
+                        f"{self.model_type}"
+                    )
+                if self.engine not in engines:
+                    raise ValueError(
+                        f"{name.upper()} is for ENGINE={', '.join(engines)}; ENGINE is {self.engine}"
+                        + ("; tell the server in ENGINE_COMMAND" if self.engine == "openai" else "")
+                    )
+        return self
+
     @field_validator("model_aliases", "engine_features", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -235,6 +288,23 @@ class WorkerSettings(Settings):
             features=frozenset(self.engine_features),
             slots=self.engine_slots,
             max_queued=self.max_queued,
+        )
+
+    def engine_options(self, threads: int) -> EngineOptions:
+        """What an engine of ours is told."""
+        return EngineOptions(
+            device=self.device,
+            threads=threads,
+            gpu_memory_fraction=self.gpu_memory_fraction,
+            max_queued=self.max_queued,
+            max_running=self.max_running,
+            prefill_tokens=self.prefill_tokens,
+            queue_deadline_s=self.queue_deadline_s,
+            kv_memory_fraction=self.kv_memory_fraction,
+            workers_per_host=self.workers_per_host,
+            quantization=self.quantization,
+            audio_fall_back=self.audio_fall_back,
+            overrides=self.model_overrides,
         )
 
     @property

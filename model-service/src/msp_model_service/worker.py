@@ -14,14 +14,18 @@ from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Capabilities, ServedModel, WorkerLease, WorkerLoad, WorkerState
 from msp_common.errors import Unavailable
 from msp_model_service.daemon_thread import in_daemon_thread
+from msp_model_service.engines.engine_life import EngineLife
 from msp_model_service.engines.figures import EngineFigures, TellsFigures
 from msp_model_service.engines.lifecycle import Engine, EngineLoadFailed
-from msp_model_service.gpus import GpuMonitor, pinning_problem
+from msp_model_service.engines.model_facts import ModelFacts, TellsModelFacts
+from msp_model_service.gpus.monitor import GpuMonitor
+from msp_model_service.gpus.pinning import pinning_problem
 from msp_model_service.lease import LeaseKeeper, LeaseOffice
 from msp_model_service.life import Status, backoff_s, may_become
 from msp_model_service.metrics import WorkerMetrics
 from msp_model_service.phases import Phases
 from msp_model_service.settings import Identity
+from msp_model_service.usage_log import UsageLog
 from msp_model_service.weights.cache import Stopped
 from msp_model_service.weights.fetch_errors import NotYet, Refused
 from msp_model_service.weights.weights import Snapshot, Weights
@@ -86,11 +90,12 @@ class Worker:
         self.metrics = parts.metrics
         self._parts = parts
         self._started_at = time.time()
+        self.usage = UsageLog(self._started_at)
         self._status = Status()
         self._commit: str | None = None
         self.start_phases_s: dict[str, float] = {}
         """How long the phases of the start took that are over."""
-        self._engine: Engine | None = None
+        self._engines = EngineLife(parts.make_engine)
         self._capabilities = Capabilities(
             paths=list(plan.model.type.paths), input_modalities=_MODALITIES[plan.model.type]
         )
@@ -112,7 +117,7 @@ class Worker:
     @property
     def status(self) -> Status:
         """Where the worker stands; an engine's problem counts from the moment it is known."""
-        status, engine = self._status, self._engine
+        status, engine = self._status, self._engines.engine
         if status.state is WorkerState.READY and engine is not None and (problem := engine.problem()):
             return Status(WorkerState.FAILED, reason=problem)
         return status
@@ -141,9 +146,9 @@ class Worker:
 
         While draining it is still handed out: requests may be on their way that were sent before others knew.
         """
-        status = self.status
-        if self._engine is not None and status.state in (WorkerState.READY, WorkerState.DRAINING):
-            return self._engine
+        status, engine = self.status, self._engines.engine
+        if engine is not None and status.state in (WorkerState.READY, WorkerState.DRAINING):
+            return engine
         failed = status.state is WorkerState.FAILED
         raise Unavailable(
             f"{self.plan.model.id} is not ready here: {status.sentence()}",
@@ -153,11 +158,20 @@ class Worker:
 
     def load_now(self) -> WorkerLoad:
         """How busy the engine is; idle while there is none."""
-        return self._engine.load_now() if self._engine is not None else WorkerLoad()
+        engine = self._engines.engine
+        return engine.load_now() if engine is not None else WorkerLoad()
 
     def figures_now(self) -> EngineFigures:
         """What the engine tells beyond its load; nothing where it does not, or while there is none."""
-        return self._engine.figures() if isinstance(self._engine, TellsFigures) else EngineFigures()
+        engine = self._engines.engine
+        return engine.figures() if isinstance(engine, TellsFigures) else EngineFigures()
+
+    def facts_now(self) -> ModelFacts | None:
+        """What the engine tells of the loaded model; null while there is none."""
+        engine = self._engines.engine
+        if engine is None:
+            return None
+        return engine.model_facts() if isinstance(engine, TellsModelFacts) else ModelFacts()
 
     def describe(self) -> WorkerLease:
         """All that a heartbeat says."""
@@ -190,6 +204,7 @@ class Worker:
         A broken worker stays `failed` and keeps its lease: its model is then known to be down, not unknown,
         until it is started again.
         """
+        self.usage.close()
         if self._broken:
             return
         self._become(Status(WorkerState.DRAINING, reason="the worker is being stopped"))
@@ -197,6 +212,7 @@ class Worker:
 
     async def stop(self) -> None:
         """End everything. An engine that is still being loaded is left behind."""
+        self.usage.close()
         if not self._broken:
             self._become(Status(WorkerState.DRAINING, reason="the worker is being stopped"))
         self._give_up.set()
@@ -204,13 +220,11 @@ class Worker:
         if self._life is not None:
             self._life.cancel()
             await asyncio.wait([self._life])
-        if self._engine is not None:
-            engine, self._engine = self._engine, None
-            try:
-                async with asyncio.timeout(_UNLOAD_WITHIN_S):
-                    await in_daemon_thread("engine-unload", engine.unload)
-            except TimeoutError:
-                log.error("the engine did not unload within %.0f s; ending without it", _UNLOAD_WITHIN_S)
+        try:
+            async with asyncio.timeout(_UNLOAD_WITHIN_S):
+                await in_daemon_thread("engine-unload", self._engines.unload)
+        except TimeoutError:
+            log.error("the engine did not unload within %.0f s; ending without it", _UNLOAD_WITHIN_S)
         if self._snapshot is not None:
             self._snapshot.release()
         self._parts.gpus.stop()
@@ -238,7 +252,7 @@ class Worker:
             making.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._snapshot = await self._fetch()
             self._commit = self._snapshot.commit or None
-            self._engine = await self._load(making, self._snapshot)
+            await self._load(making, self._snapshot)
             self._become(Status(WorkerState.READY, reason=self.note))
             await self._watch()
         except (GpuRefused, Refused, EngineLoadFailed) as error:
@@ -297,16 +311,15 @@ class Worker:
         progress = min(1.0, done / total) if total else None
         self._within(WorkerState.FETCHING, progress, what)
 
-    def _make_engine(self) -> Engine:
+    def _make_engine(self) -> None:
         phases = Phases(self._phase_took)
         phases.enter("import")
-        engine = self._parts.make_engine()
+        self._engines.make()
         phases.end()
-        return engine
 
-    async def _load(self, making: asyncio.Task[Engine], snapshot: Snapshot) -> Engine:
+    async def _load(self, making: asyncio.Task[None], snapshot: Snapshot) -> None:
         self._become(Status(WorkerState.LOADING, reason="importing the engine"))
-        engine = await making
+        await making
         loop = asyncio.get_running_loop()
         phases = Phases(self._phase_took)
 
@@ -314,18 +327,14 @@ class Worker:
             phases.enter(phase)
             loop.call_soon_threadsafe(self._within, WorkerState.LOADING, share, phase)
 
-        def load() -> None:
-            try:
-                engine.load(snapshot.folder, on_phase)
-            except BaseException:
-                engine.unload()
-                raise
+        def load() -> Engine:
+            engine = self._engines.load(snapshot.folder, on_phase)
             phases.end()
+            return engine
 
-        await self._beside_loop("engine-load", load)
+        engine = await self._beside_loop("engine-load", load)
         self._capabilities = complete(engine.capabilities(), self._capabilities, engine.name)
         self.metrics.of_model(self.model(), version=self.plan.version, engine=engine.name)
-        return engine
 
     def _phase_took(self, phase: str, seconds: float) -> None:
         """From any thread."""
@@ -348,8 +357,8 @@ class Worker:
         """Until the engine breaks: then say so everywhere, at once."""
         while True:
             await asyncio.sleep(self._parts.look_every_s)
-            problem = self._engine.problem() if self._engine is not None else None
-            if problem:
+            engine = self._engines.engine
+            if engine is not None and (problem := engine.problem()):
                 self._broken = True
                 self._become(Status(WorkerState.FAILED, reason=problem))
                 await self.lease.beat()

@@ -1,6 +1,7 @@
 """What a worker answers over HTTP, from its first second on."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,9 @@ async def test_a_worker_answers_while_it_loads_and_serves_when_it_is_ready(tmp_p
             assert "progress" in health.json()
             assert health.json()["reason"].startswith("loading")
             assert (await http.get("/livez")).status_code == 200
-            assert (await http.get("/v1/models")).json()["data"][0]["state"] == "loading"
+            [item] = (await http.get("/v1/models")).json()["data"]
+            assert item["state"] == "loading"
+            assert "conformance" not in item, "of a model that is not known yet"
             refused = await http.post("/v1/embeddings", json=body)
             assert refused.status_code == 503
             assert refused.headers["retry-after"] == "5"
@@ -128,8 +131,11 @@ async def test_models_lists_the_one_model_and_no_null(tmp_path: Path) -> None:
         page = (await http.get("/v1/models")).json()
         [item] = page["data"]
         created = item.pop("created")
+        card = item.pop("conformance")
         assert page["object"] == "list"
         assert isinstance(created, int)
+        assert (card["engine"], list(card["paths"])) == ("gated", ["/v1/embeddings"])
+        assert "null" not in json.dumps(page)
         assert item == {
             "id": "org/model",
             "object": "model",
@@ -172,7 +178,7 @@ async def test_an_embedding_model_asked_to_chat_says_what_it_is(tmp_path: Path) 
         )
 
 
-@pytest.mark.parametrize("path", ["/v1/responses", "/v1/images/generations"])
+@pytest.mark.parametrize("path", ["/v1/moderations", "/v1/images/generations"])
 async def test_paths_that_no_worker_has_are_404_and_say_what_is_served(tmp_path: Path, path: str) -> None:
     async with client(Workbench(tmp_path)) as http:
         answer = await http.post(path, json={})

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +38,13 @@ def process(log: Path, *program: str, **told: str) -> Iterator[subprocess.Popen[
     finally:
         worker.kill()
         worker.wait()
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
 
 
 def told(cache: Path, registry: str, service_registry: str, **more: str) -> Mapping[str, str]:
@@ -156,6 +165,58 @@ def test_an_engine_that_breaks_ends_the_process_with_code_3_and_leaves_the_model
             assert worker.wait(PATIENCE_S) == 3, (tmp_path / "log").read_text()
     assert services.states()[-1] == "failed"
     assert services.calls[-1][2]["reason"] == "CUDA error: device-side assert triggered"
+
+
+SLOW = """
+import asyncio, sys
+from pathlib import Path
+from msp_model_service.__main__ import main
+from msp_model_service.engines.fake_chat import FakeChatEngine
+
+class SlowEngine(FakeChatEngine):
+    def __init__(self, *given, **more):
+        async def before_token(index):
+            Path(sys.argv[1]).touch()
+            while index == 2 and not Path(sys.argv[2]).exists():
+                await asyncio.sleep(0.01)
+        super().__init__(*given, before_token=before_token, **more)
+
+from msp_model_service.engines import fake_chat
+fake_chat.FakeChatEngine = SlowEngine
+main()
+"""
+
+
+def test_a_worker_that_ends_tells_what_its_last_request_used(tmp_path: Path) -> None:
+    models, services = FakeModelRegistry({"config.json": b"{}"}), FakeServiceRegistry()
+    writes, go_on, port = tmp_path / "writes", tmp_path / "go-on", free_port()
+    url = f"http://127.0.0.1:{port}"
+    with (
+        run_server(models.app) as registry,
+        run_server(services.app) as service_registry,
+        ThreadPoolExecutor() as threads,
+    ):
+        environment = told(tmp_path / "cache", registry, service_registry, WORKER_PORT=str(port))
+        script = ("-c", SLOW, str(writes), str(go_on))
+        with process(tmp_path / "log", *script, **environment) as worker:
+            services.wait_for("ready")
+            body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+            headers = {"x-request-id": "the-last"}
+            answer = threads.submit(
+                httpx.post, f"{url}/v1/chat/completions", json=body, headers=headers, timeout=PATIENCE_S
+            )
+            bearer = {"Authorization": "Bearer secret"}
+            usage = threads.submit(
+                httpx.get, f"{url}/usage?wait_s=60", headers=bearer, timeout=PATIENCE_S + 10
+            )
+            until(writes.exists)
+            worker.terminate()
+            services.wait_for("draining")
+            go_on.touch()
+            assert answer.result().status_code == 200
+            [one] = usage.result().json()["requests"]
+            assert (one["request_id"], one["completion_tokens"], one["complete"]) == ("the-last", 5, True)
+            assert worker.wait(PATIENCE_S) == 0
 
 
 def test_wrong_settings_end_it_with_code_2_and_the_variables_name(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from msp_model_service.engines.lifecycle import Engine, EngineOptions
 from msp_model_service.metrics import WorkerMetrics
 from msp_model_service.request_record import CURRENT, RequestRecord
 from msp_model_service.request_watch import RequestWatchMiddleware
+from msp_model_service.usage_log import UsageLog
 from support.worker_fakes import GatedEngine, Workbench, plan
 
 PATH = "/v1/chat/completions"
@@ -56,7 +57,7 @@ def page(made: WorkerMetrics) -> str:
 
 
 async def asked(app: ASGIApp, made: WorkerMetrics, clock: Clock, path: str = PATH) -> httpx.Response:
-    watched = RequestWatchMiddleware(app, made, frozenset({PATH}), "org/model", clock)
+    watched = RequestWatchMiddleware(app, made, frozenset({PATH}), "org/model", UsageLog(1.0), clock)
     transport = httpx.ASGITransport(watched, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://worker") as http:
         return await http.post(path)

@@ -6,12 +6,19 @@ The protocols of the types (`ChatEngine`, `Embedder`, `Transcriber`) add what it
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from msp_common.contracts.workers import Capabilities, WorkerLoad
 
 OnPhase = Callable[[str, float | None], None]
 """Told the phase of loading (`weights`, `warm-up`, ...) and its share done, 0 to 1 where it is known."""
+
+
+Quantization = Literal["none", "bnb-8bit", "bnb-4bit"]
+"""How weights are made smaller while they are loaded."""
+
+QUEUE_DEADLINE_S = 120.0
+"""Longest that a request may wait for its turn. By then its client gave up, or is answered too late."""
 
 
 class EngineLoadFailed(Exception):
@@ -30,6 +37,16 @@ class EngineOptions:
     """Share of the GPU's memory that this process may take."""
     max_queued: int = 64
     """Requests that may wait; one more is answered 429."""
+    max_running: int | None = None
+    """Requests that are answered at the same time; None: by device."""
+    prefill_tokens: int | None = None
+    """Prompt tokens read between two tokens of those who are being answered; None: by device."""
+    queue_deadline_s: float = QUEUE_DEADLINE_S
+    kv_memory_fraction: float | None = None
+    """Share of the free memory that keys and values may take; None: by device."""
+    workers_per_host: int = 1
+    """Workers that see the same main memory as free."""
+    quantization: Quantization = "none"
     audio_fall_back: bool = True
     """Whether doubtful transcripts are tried again at higher temperatures."""
     overrides: Mapping[str, Any] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from msp_model_service.cpu_quota import ReadText, read_text
+from msp_model_service.control_groups import ReadText, read_text
 
 _FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 

@@ -1,5 +1,7 @@
 """Where tensors live and in which precision."""
 
+import gc
+
 import torch
 
 from msp_model_service.engines.lifecycle import EngineLoadFailed, EngineOptions
@@ -21,3 +23,11 @@ def prepare(options: EngineOptions) -> tuple[torch.device, torch.dtype | str]:
         return torch.device("cpu"), torch.float32
     torch.cuda.set_per_process_memory_fraction(options.gpu_memory_fraction)
     return torch.device("cuda"), "auto"
+
+
+def release() -> None:
+    """Give back what nobody holds any more, once an engine has dropped its weights."""
+    # Modules and tracebacks refer to each other in circles, which only the collector finds.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
