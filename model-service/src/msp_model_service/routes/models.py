@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Capabilities, ServedModel, WorkerState
 from msp_common.model_ids import InvalidModelId, parse_model_id
+from msp_model_service.conformance.card import Conformance, card_of
 from msp_model_service.routes.context import check_model
 from msp_model_service.worker import Worker
 
@@ -36,6 +37,8 @@ class Model(BaseModel):
     context_length: int | None = None
     engine: str | None = None
     """What runs the forward pass."""
+    conformance: Conformance | None = None
+    """What becomes of requests here; absent until the model is loaded."""
 
 
 class ModelPage(BaseModel):
@@ -46,7 +49,11 @@ class ModelPage(BaseModel):
 
 
 def model_item(
-    model: ServedModel, capabilities: Capabilities, state: WorkerState, started_at: float
+    model: ServedModel,
+    capabilities: Capabilities,
+    state: WorkerState,
+    started_at: float,
+    conformance: Conformance | None,
 ) -> Model:
     """The model as `/v1/models` shows it."""
     owner, slash, _ = model.id.partition("/")
@@ -60,6 +67,7 @@ def model_item(
         aliases=model.aliases,
         context_length=capabilities.context_length,
         engine=capabilities.engine,
+        conformance=conformance,
     )
 
 
@@ -68,7 +76,9 @@ def router(worker: Worker) -> APIRouter:
     routes = APIRouter(prefix="/v1/models", tags=["models"])
 
     def item() -> Model:
-        return model_item(worker.model(), worker.capabilities, worker.status.state, worker.started_at)
+        can, facts = worker.capabilities, worker.facts_now()
+        card = card_of(can, facts, relayed=worker.plan.speaks_wire) if facts is not None else None
+        return model_item(worker.model(), can, worker.status.state, worker.started_at, card)
 
     @routes.get("", response_model_exclude_none=True, summary="The model that this worker serves")
     async def list_models() -> ModelPage:
