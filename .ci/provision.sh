@@ -26,8 +26,8 @@ step() { # NAME COMMAND...: run it, and say how long it took
 
 packages() {
     local missing=() package
-    for package in ca-certificates curl debootstrap docker.io espeak-ng gcc git iproute2 iptables jq \
-        procps python3-venv shellcheck xz-utils; do
+    for package in busybox-static ca-certificates curl debootstrap docker.io espeak-ng gcc git iproute2 iptables \
+        jq postgresql procps python3-venv shellcheck xz-utils; do
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
     [ ${#missing[@]} -eq 0 ] && return
@@ -37,6 +37,12 @@ packages() {
 
 go_compiler() {
     command -v go >/dev/null || fail "Go is needed to build compose, MinIO and versitygw; install Go 1.25 or newer"
+}
+
+node_runtime() {
+    if ! command -v npm >/dev/null || ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; then
+        fail "Node 20 or newer with npm is needed to run OpenAI's JavaScript client; Debian 12 brings 18"
+    fi
 }
 
 docker_engine() {
@@ -124,6 +130,7 @@ provision() {
     mkdir -p "$provision_dir/bin"
     step "Debian packages" packages
     step "Go compiler" go_compiler
+    step "Node" node_runtime
     step "Docker engine" docker_engine
     step "compose plugin" compose_plugin
     step "base image" base_image_from_debian

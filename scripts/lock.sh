@@ -45,3 +45,5 @@ done
 for client in 0.36 1.8; do
     compile "requirements/hub-client-$client.txt" "requirements/hub-client-$client.in"
 done
+# LangChain, which pins what it needs by itself: tests/clients drives workers with it.
+compile requirements/langchain-client.txt requirements/langchain-client.in

@@ -1,13 +1,13 @@
 """A registry that speaks the hub's protocol on a real port, and clients of three generations."""
 
 import asyncio
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from support.hub_clients import CURRENT, MANY_FILES, OLD, TINY, Client, NoEnvironment, Served, python_of
+from support.hub_clients import CURRENT, MANY_FILES, OLD, TINY, Client, Served, python_of
 from support.hub_facade import COMMIT, HUB, OTHER_COMMIT, Facade, facade, publish
+from support.locked_environments import NoEnvironment, skip_or_fail
 from support.registry_files import safetensors
 from support.servers import run_server
 
@@ -28,9 +28,7 @@ def served(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     try:
         python = python_of(version)
     except NoEnvironment as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+        skip_or_fail(error)
     hub = facade()
     asyncio.run(_fill(hub))
     with run_server(hub.app) as url:

@@ -18,8 +18,9 @@ from msp_model_service.chat.images import ImageLimits
 from msp_model_service.engines.chat import ChatEngine
 from msp_model_service.engines.fake_chat import FakeChatEngine
 from msp_model_service.engines.lifecycle import EngineOptions
-from msp_model_service.routes import chat, completions
+from msp_model_service.routes import chat, completions, responses
 from msp_model_service.routes.context import RouteContext
+from msp_model_service.routes.conversing import Conversing
 
 MODEL = "org/model"
 
@@ -76,8 +77,9 @@ def chat_app(
         lambda: engine, lambda: model, 2**26, usage or RecordingUsage()
     )
     app = new_app("test", "test", metrics=CollectorRegistry(), max_body_bytes=64 << 20)
-    app.include_router(chat.router(context, limits=limits or ImageLimits()))
-    app.include_router(completions.router(context))
+    talk = Conversing(context, limits or ImageLimits())
+    for routes in (chat.router(talk), completions.router(context), responses.router(talk)):
+        app.include_router(routes)
     return app
 
 

@@ -55,8 +55,31 @@ class Server:
         elif path in ("/chat/completions", "/completions", "/embeddings"):
             self.remember(path=exchange.path, headers=exchange.headers, body=exchange.body.decode())
             await self.say(exchange)
+        elif path == "/responses" and self.told.responses:
+            await self.respond(exchange)
         else:
             send_json(exchange, 404, {"detail": "Not Found"})
+
+    async def respond(self, exchange: Exchange) -> None:
+        body = exchange.json
+        if "input" not in body:
+            send_json(exchange, 400, {"error": {"message": "'input' is required", "code": 400}})
+            return
+        self.remember(path=exchange.path, headers=exchange.headers, body=exchange.body.decode())
+        usage = {"input_tokens": 5, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 4}}
+        done = {"object": "response", "model": THEIR_NAME, "status": "completed", "usage": usage}
+        if not body.get("stream"):
+            send_json(exchange, 200, done)
+            return
+        start_stream(exchange)
+        begun = {"type": "response.created", "response": {**done, "status": "in_progress", "usage": None}}
+        deltas = [{"type": "response.output_text.delta", "delta": word} for word in ("Hel", "lo")]
+        end = [] if body["input"] == "end early" else [{"type": "response.completed", "response": done}]
+        item = {"type": "response.output_item.done", "item": {}}
+        events: list[dict[str, Any]] = [begun, *deltas, item, *end]
+        for one in events:
+            exchange.chunk(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode())
+        exchange.end()
 
     async def say(self, exchange: Exchange) -> None:
         body = exchange.json
@@ -208,6 +231,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--name", default=THEIR_NAME)
     parser.add_argument("--base", default="/v1")
     parser.add_argument("--memory")
+    parser.add_argument("--responses", action="store_true", help="answers /responses too")
     parser.add_argument("--metrics", help="a file with the page to show")
     parser.add_argument("--ready-when", help="not ready until this file exists")
     parser.add_argument("--sick-when", help="not ready any more when this file exists")

@@ -48,3 +48,34 @@ THINKS_AT_ONCE = (
     "{% endfor %}<|im_start|>assistant\n<think>\n"
 )
 """DeepSeek-R1's way: the prompt opens the thinking."""
+
+HARMONY = (
+    "{% if tools %}<|start|>developer<|message|>namespace functions {\n{% for t in tools %}"
+    "// {{ t.function.description }}\ntype {{ t.function.name }} = {% endfor %}}<|end|>{% endif %}"
+    "{% for m in messages %}"
+    "{% if m.tool_calls %}{% if m.content and m.thinking %}"
+    "{{ raise_exception('Cannot pass both content and thinking in an assistant message with tool calls!') }}"
+    "{% endif %}"
+    "{% if m.thinking %}<|start|>assistant<|channel|>analysis<|message|>{{ m.thinking }}<|end|>{% endif %}"
+    "<|start|>assistant to=functions.{{ m.tool_calls[0].function.name }}<|channel|>commentary json<|message|>"
+    "{{ m.tool_calls[0].function.arguments | tojson }}<|call|>"
+    "{% elif m.role == 'tool' %}<|start|>functions.x to=assistant<|channel|>commentary<|message|>"
+    "{{ m.content | tojson }}<|end|>"
+    "{% elif m.role == 'assistant' %}<|start|>assistant<|channel|>final<|message|>{{ m.content }}<|end|>"
+    "{% else %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+"""gpt-oss's way."""
+
+GEMMA4 = (
+    "{% if tools %}<|turn>system\n{% for t in tools %}<|tool>declaration:{{ t.function.name }}<tool|>"
+    "{% endfor %}<turn|>\n{% endif %}"
+    "{% for m in messages %}{% if m.role != 'tool' %}<|turn>{{ m.role }}\n"
+    "{% if m.reasoning_content and m.tool_calls %}<|channel>thought\n{{ m.reasoning_content }}\n<channel|>"
+    "{% endif %}{% for c in m.tool_calls or [] %}<|tool_call>call:{{ c.function.name }}{{ '{' }}"
+    '{% for k, v in c.function.arguments | dictsort %}{{ k }}:<|"|>{{ v }}<|"|>'
+    "{% if not loop.last %},{% endif %}{% endfor %}}<tool_call|>{% endfor %}"
+    "{{ m.content }}<turn|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|turn>model\n{% endif %}"
+)
+"""Gemma 4's way; empty thinking, which some sizes need, is left out."""

@@ -19,6 +19,11 @@ async def post(gateway: Cluster, body: object) -> httpx.Response:
         return await client.post(f"{gateway.url}/v1/chat/completions", json=body)
 
 
+async def get(gateway: Cluster, path: str, **fields: str) -> httpx.Response:
+    async with httpx.AsyncClient(timeout=20) as client:
+        return await client.get(f"{gateway.url}{path}", headers=fields)
+
+
 async def said(client: AsyncOpenAI, words: list[str]) -> list[str]:
     """Fill `words` with a stream's deltas, so that they are there even when the stream breaks."""
     stream = await client.chat.completions.create(**CHAT, stream=True)  # type: ignore[call-overload]

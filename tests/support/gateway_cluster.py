@@ -1,7 +1,7 @@
 """A gateway over fake workers: what routing is told, and what it says to the service registry."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,11 +21,16 @@ from msp_common.contracts.workers import (
     WorkerReport,
     WorkerState,
 )
+from msp_common.http_protocol import limited_by
+from msp_common.tls import trust
+from msp_gateway.access import Stores
 from msp_gateway.admission import Admission, Authenticator
 from msp_gateway.app import create_app
-from msp_gateway.httpx_upstream import HttpxUpstream
+from msp_gateway.http1.client import Http1Upstream
+from msp_gateway.routing_rules import RoutingRules
 from msp_gateway.service_registry import ServiceRegistryAway
 from msp_gateway.settings import GatewaySettings
+from msp_gateway.usage.collector import UsageSource
 from support.servers import run_server
 
 LLM = "org/chat"
@@ -127,6 +132,8 @@ class Cluster:
     reports: FakeReports = field(default_factory=FakeReports)
     pages: FakePages = field(default_factory=FakePages)
     clock: GatewayClock = field(default_factory=GatewayClock)
+    rules: RoutingRules | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
 
     def app(
@@ -135,29 +142,45 @@ class Cluster:
         authenticator: Authenticator | None = None,
         admission: Admission | None = None,
         background: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
+        stores: Stores | None = None,
+        usage_source: UsageSource | None = None,
         **settings: Any,
     ) -> FastAPI:
         """A gateway over it."""
         chosen = GatewaySettings(**settings)
+        upstream = Http1Upstream(chosen.connect_timeout_s, trust(chosen.extra_ca_file))
+        resources = AsyncExitStack()
+        resources.push_async_callback(upstream.aclose)
         return create_app(
             chosen,
             directory=self.directory,
-            upstream=HttpxUpstream(chosen.connect_timeout_s),
+            upstream=upstream,
+            resources=resources,
             reports=self.reports,
             cluster=self.pages,
             clock=self.clock,
             authenticator=authenticator,
             admission=admission,
             background=background,
+            stores=stores,
+            usage_source=usage_source,
+            rules=self.rules,
+            environ=self.environ,
         )
 
 
 @contextmanager
-def serving_gateway(*workers: Worker, after_start_s: float = 60, **settings: Any) -> Iterator[Cluster]:
+def serving_gateway(
+    *workers: Worker,
+    after_start_s: float = 60,
+    rules: RoutingRules | None = None,
+    environ: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> Iterator[Cluster]:
     """A gateway on a real port, `after_start_s` after its start."""
-    cluster = Cluster(FakeDirectory(list(workers)))
+    cluster = Cluster(FakeDirectory(list(workers)), rules=rules, environ=environ or {})
     app = cluster.app(**settings)
     cluster.clock.now += after_start_s
-    with run_server(app) as url:
+    with run_server(app, http=limited_by(GatewaySettings(**settings).connection_limits)) as url:
         cluster.url = url
         yield cluster

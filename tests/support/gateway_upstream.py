@@ -1,6 +1,6 @@
 """An HTTP client to workers that makes no connection: scripted answers, with a memory of what was closed."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from msp_gateway.upstream import RawHeaders, UpstreamError, UpstreamRequest
 
@@ -13,17 +13,25 @@ class FakeAnswer:
         self.headers = headers
         self.closed = 0
         self._script = chunks
+        self._given = 0
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        return self._read()
+    @property
+    def ended(self) -> bool:
+        return self._given == len(self._script)
 
-    async def _read(self) -> AsyncGenerator[bytes, None]:
-        for chunk in self._script:
-            if isinstance(chunk, UpstreamError):
-                raise chunk
-            yield chunk
+    async def read(self) -> bytes:
+        if self.ended:
+            return b""
+        chunk = self._script[self._given]
+        self._given += 1
+        if isinstance(chunk, UpstreamError):
+            raise chunk
+        return chunk
 
-    async def aclose(self) -> None:
+    def rewind(self) -> None:
+        self._given = 0
+
+    def close(self) -> None:
         self.closed += 1
 
 
@@ -39,4 +47,5 @@ class FakeUpstream:
         self.asked.append(request.url)
         if isinstance(result, UpstreamError):
             raise result
+        result.rewind()
         return result

@@ -38,10 +38,10 @@ def allowed(one: LlGrammar, size: int = SIZE) -> list[int]:
     return [i for i, value in enumerate(logits.tolist()) if value == 0]
 
 
-def fits(one: LlGrammar, tokenizer: Any, text: str) -> bool:
+def fits(one: LlGrammar, tokenizer: Any, text: str, size: int = SIZE) -> bool:
     """Whether the grammar lets through this whole text, and then its end."""
     for token_id in tokenizer.encode(text, add_special_tokens=False):
-        if token_id not in allowed(one):
+        if token_id not in allowed(one, size):
             return False
         one.accept(token_id)
-    return END in allowed(one)
+    return END in allowed(one, size)

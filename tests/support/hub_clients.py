@@ -1,9 +1,7 @@
 """Stock hub clients in processes of their own, as somebody would use them behind an air gap."""
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from support.hub_facade import Facade, RequestLog
+from support.locked_environments import python_with
 from support.registry_files import CARD, safetensors
 
 ROOT = Path(__file__).parents[2]
@@ -45,40 +44,14 @@ MANY_FILES = 1500
 """In `org/many`: more than a page of a tree holds."""
 
 
-class NoEnvironment(Exception):
-    """The packages of an old client cannot be had."""
-
-
 def python_of(version: str) -> Path:
     """The Python that has a client's version. Raises NoEnvironment."""
     return Path(sys.executable) if version == CURRENT else old_client(version)
 
 
 def old_client(version: str) -> Path:
-    """The Python of an environment with `requirements/hub-client-{version}.txt`, made when it is missing.
-
-    It is kept by the file's hash. Raises NoEnvironment.
-    """
-    requirements = ROOT / "requirements" / f"hub-client-{version}.txt"
-    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
-    folder = ENVIRONMENTS / f"{version}-{digest}"
-    python, done = folder / "bin" / "python", folder / "done"
-    if done.exists():
-        return python
-    shutil.rmtree(folder, ignore_errors=True)
-    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-    into = ["--quiet", "--python", str(python), "--require-hashes", "-r", str(requirements)]
-    for command in (
-        [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
-        [uv, "pip", "install", *into],
-    ):
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-        except (OSError, subprocess.SubprocessError) as error:
-            said = getattr(error, "stderr", None) or error
-            raise NoEnvironment(f"huggingface_hub {version} cannot be installed: {said}") from None
-    done.touch()
-    return python
+    """The Python of an environment with `requirements/hub-client-{version}.txt`. Raises NoEnvironment."""
+    return python_with(ROOT / "requirements" / f"hub-client-{version}.txt", ENVIRONMENTS)
 
 
 @dataclass(frozen=True)

@@ -25,17 +25,24 @@ class _Announcing(uvicorn.Server):
 
 
 @contextmanager
-def run_server(app: Any, *, port: int = 0) -> Iterator[str]:
+def run_server(app: Any, *, port: int = 0, http: Any = "auto") -> Iterator[str]:
     """Serve `app` until the block ends; gives the base URL, without a trailing slash.
 
-    `port=0` takes a free one. Raises RuntimeError when the application's startup fails.
+    `port=0` takes a free one; `http` is uvicorn's setting. Raises RuntimeError when the application's
+    startup fails.
     """
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", port))
     sock.listen(128)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2, ws="none"
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=2,
+        ws="none",
+        http=http,
     )
     server = _Announcing(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)

@@ -8,9 +8,16 @@ from typing import Any
 
 from msp_common.contracts.gpus import Gpu, GpuReport
 from msp_common.contracts.model_type import ModelType
-from msp_common.contracts.workers import Capabilities, LeaseGranted, ServedModel, WorkerLease, WorkerLoad
+from msp_common.contracts.workers import (
+    Capabilities,
+    LeaseGranted,
+    ServedModel,
+    WorkerLease,
+    WorkerLoad,
+    WorkerState,
+)
 from msp_model_service.engines.lifecycle import Engine, EngineLoadFailed, OnPhase
-from msp_model_service.gpus import GpuMonitor
+from msp_model_service.gpus.monitor import GpuMonitor
 from msp_model_service.lease import LeaseRefused
 from msp_model_service.metrics import WorkerMetrics
 from msp_model_service.settings import Identity
@@ -31,6 +38,8 @@ class RecordingOffice:
         self.closed = False
         self.away: str | None = None
         """Why it cannot be reached; null while it can."""
+        self.settled = threading.Event()
+        """Set once a worker is ready, or never will be; for tests in another thread than the worker."""
         self._news = asyncio.Condition()
 
     async def renew(self, worker_id: str, lease: WorkerLease) -> LeaseGranted:
@@ -39,6 +48,8 @@ class RecordingOffice:
             if self.away:
                 raise LeaseRefused(self.away)
             self.leases.append(lease)
+            if lease.state in (WorkerState.READY, WorkerState.FAILED):
+                self.settled.set()
         return LeaseGranted(lease_s=10, heartbeat_s=2, generation=len(self.leases))
 
     async def release(self, worker_id: str) -> None:

@@ -5,13 +5,14 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from fastapi import APIRouter, FastAPI
+from pydantic import SecretStr
 
 from msp_common.contracts.gpus import GpuReport
 from msp_common.contracts.model_type import ModelType
 from msp_common.http_app import new_app
 from msp_model_service.audio.limits import AudioLimits
 from msp_model_service.request_watch import RequestWatchMiddleware
-from msp_model_service.routes import health, models, other_types
+from msp_model_service.routes import health, models, other_types, usage
 from msp_model_service.routes.context import E, RouteContext
 from msp_model_service.worker import Worker
 
@@ -23,6 +24,7 @@ def create_app(
     gpus: Callable[[], GpuReport],
     on_started: Callable[[Worker], None] = lambda worker: None,
     audio: AudioLimits | None = None,
+    cluster_token: SecretStr | None = None,
 ) -> FastAPI:
     """The application. Its lifespan is the worker's life; `on_started` is called once that began."""
 
@@ -44,7 +46,11 @@ def create_app(
         lifespan=lifespan,
     )
     app.add_middleware(
-        RequestWatchMiddleware, metrics=worker.metrics, paths=frozenset(model.type.paths), model=model.id
+        RequestWatchMiddleware,
+        metrics=worker.metrics,
+        paths=frozenset(model.type.paths),
+        model=model.id,
+        usage=worker.usage,
     )
 
     def health_now() -> health.WorkerHealth:
@@ -57,6 +63,7 @@ def create_app(
             weights_note=worker.note,
             engine_note=worker.capabilities.engine_note,
             start_phases_s=worker.start_phases_s,
+            quantization=worker.capabilities.quantization,
         )
 
     for routes in _routes_of_type(worker, max_body_bytes, audio):
@@ -64,6 +71,7 @@ def create_app(
     app.include_router(other_types.router(model))
     app.include_router(models.router(worker))
     app.include_router(health.router(health_now, gpus))
+    app.include_router(usage.router(worker.usage, cluster_token))
     return app
 
 
@@ -85,10 +93,12 @@ def _routes_of_type(worker: Worker, max_body_bytes: int, audio: AudioLimits | No
     match worker.plan.model.type:
         case ModelType.LLM | ModelType.MULTIMODAL:
             from msp_model_service.engines.chat import ChatEngine
-            from msp_model_service.routes import chat, completions
+            from msp_model_service.routes import chat, completions, responses
+            from msp_model_service.routes.conversing import Conversing
 
             chats = context(cast(Callable[[], ChatEngine], worker.engine))
-            return [chat.router(chats), completions.router(chats)]
+            talk = Conversing(chats)
+            return [chat.router(talk), completions.router(chats), responses.router(talk)]
         case ModelType.EMBEDDING:
             from msp_model_service.engines.embedder import Embedder
             from msp_model_service.routes import embeddings

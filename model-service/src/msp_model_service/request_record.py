@@ -23,6 +23,8 @@ class RequestRecord:
     """Whether the answer reached its end: not so when it broke off or the client left."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    """Of the prompt's tokens those that need not be read again; null where the engine does not tell."""
     audio_s: float | None = None
     on_gap: Callable[[float], None] = lambda seconds: None
     """Told the seconds between one token and the next."""

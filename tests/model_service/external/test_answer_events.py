@@ -45,6 +45,13 @@ def test_however_it_is_cut_the_client_gets_the_same(size: int) -> None:
     assert events.end() == []
 
 
+def test_done_before_any_finish_reason_is_a_failure() -> None:
+    events = reader()
+    events.feed(chunk("a"))
+    with pytest.raises(UpstreamFailed, match="ended its answer early"):
+        events.feed(b"data: [DONE]\n\n")
+
+
 def test_with_the_same_name_an_event_stays_as_it_is() -> None:
     [event] = reader(ours="theirs").feed(chunk("a"))
     assert event.frame == chunk("a")
@@ -137,3 +144,31 @@ def test_what_no_client_can_mend_is_told_without_the_servers_words(status: int) 
     assert error.status == 502
     assert "inner matter" not in error.message
     assert error.should_retry is False
+
+
+def llama_cpp_python(told: str) -> bytes:
+    """Its answer to a body that it refuses, as seen of version 0.3.36."""
+    message = f'{told}\n\n  File "/site-packages/llama_cpp/server/app.py", line 376, in create\n    POST /v1'
+    return json.dumps({"error": {"message": message, "type": "internal_server_error", "code": None}}).encode()
+
+
+def test_a_clients_mistake_that_a_server_calls_its_own_is_the_clients() -> None:
+    one = (
+        "1 validation error:\n  {'type': 'float_parsing', 'loc': ('body', 'temperature'), "
+        "'msg': 'Input should be a valid number', 'input': 'hot'}"
+    )
+    error: ApiError = translated(500, llama_cpp_python(one))
+    assert (error.status, error.param) == (400, "temperature")
+    assert error.message == "Invalid value for 'temperature': Input should be a valid number."
+    quoted = one.replace("'Input should be a valid number'", "\"Input should be 'text'\"")
+    assert translated(500, llama_cpp_python(quoted)).message.endswith(": Input should be 'text'.")
+
+
+def test_of_several_forms_that_a_value_might_have_had_none_is_told() -> None:
+    several = (
+        "2 validation errors:\n  {'type': 'literal_error', 'loc': ('body', 'messages', 0, 'SystemMessage', "
+        "'role'), 'msg': \"Input should be 'system'\", 'input': 'user'}\n  {'type': 'missing', "
+        "'loc': ('body', 'messages', 0, 'UserMessage', 'content'), 'msg': 'Field required', 'input': {}}"
+    )
+    error: ApiError = translated(500, llama_cpp_python(several))
+    assert (error.status, error.message) == (400, "Invalid value for 'messages.0'.")

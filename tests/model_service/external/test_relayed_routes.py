@@ -39,7 +39,22 @@ async def test_an_answer_passes_with_our_name_of_the_model_and_all_else_unchange
     assert '"seed":1e2' in sent["body"]
     assert '"x_new":{"a" : 1}' in sent["body"]
     assert json.loads(sent["body"])["model"] == "/models/secret-place@main"
-    assert sent["headers"]["x-request-id"] == answer.headers["x-request-id"]
+    assert "req_" + sent["headers"]["x-request-id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("9F6C7B1E-8a52-4a3c-9d2e-0123456789ab", "9F6C7B1E-8a52-4a3c-9d2e-0123456789ab"),
+        ("req_9f6c7b1e8a524a3c9d2e0123456789ab", "9f6c7b1e8a524a3c9d2e0123456789ab"),
+        ("my-own.id", None),
+    ],
+)
+async def test_a_server_is_told_ids_of_the_form_that_all_servers_take(
+    worker: Serving, ours: str, theirs: str | None
+) -> None:
+    await worker.http.post(CHAT, json=say("hi"), headers={"x-request-id": ours})
+    assert worker.asked()[-1]["headers"].get("x-request-id") == theirs
 
 
 async def test_a_stream_passes_event_by_event_and_ends_with_done(worker: Serving) -> None:

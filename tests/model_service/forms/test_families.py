@@ -10,12 +10,16 @@ import pytest
 
 from msp_common.contracts.model_type import ModelType
 from msp_model_service.chat.conversation import Conversation, Message, Role, Text, ToolCall
-from msp_model_service.chat.reasoning import BRACKETS, THINK
+from msp_model_service.chat.reasoning import BRACKETS, GEMMA4, HARMONY, THINK
 from msp_model_service.chat.tool_formats import ELEMENTS, HERMES, LLAMA3, MISTRAL, MISTRAL_ARGS, PHI4
+from msp_model_service.chat.tool_formats import GEMMA4 as GEMMA4_CALLS
+from msp_model_service.chat.tool_formats import HARMONY as HARMONY_CALLS
 from msp_model_service.engines.generate_chat import GenerateChatEngine
 from msp_model_service.engines.lifecycle import EngineLoadFailed, EngineOptions
 from support import tiny_models
 from support.chat_fakes import chat_app
+from support.family_templates import GEMMA4 as GEMMA4_TEMPLATE
+from support.family_templates import HARMONY as HARMONY_TEMPLATE
 from support.family_templates import LLAMA3 as LLAMA3_TEMPLATE
 from support.family_templates import MISTRAL as MISTRAL_TEMPLATE
 from support.family_templates import MISTRAL_ARGS as MISTRAL_ARGS_TEMPLATE
@@ -77,9 +81,11 @@ def said(words: str = "hello") -> Conversation:
         (LLAMA3_TEMPLATE, LLAMA3),
         (MISTRAL_TEMPLATE, MISTRAL),
         (MISTRAL_ARGS_TEMPLATE, MISTRAL_ARGS),
+        (HARMONY_TEMPLATE, HARMONY_CALLS),
+        (GEMMA4_TEMPLATE, GEMMA4_CALLS),
         (tiny_models.STRICT, None),
     ],
-    ids=["hermes", "qwen-elements", "llama3", "mistral", "mistral-args", "none"],
+    ids=["hermes", "qwen-elements", "llama3", "mistral", "mistral-args", "harmony", "gemma4", "none"],
 )
 def test_a_template_tells_how_calls_are_written(engine_of: Make, template: str, form: Any) -> None:
     engine = engine_of(template)
@@ -95,8 +101,9 @@ def test_a_template_tells_how_calls_are_written(engine_of: Make, template: str, 
         (MISTRAL_TEMPLATE, 3),
         (MISTRAL_ARGS_TEMPLATE, 3),
         (QWEN_CODER, 3),
+        (GEMMA4_TEMPLATE.replace("<|channel>", "").replace("<channel|>", ""), 3),
     ],
-    ids=["hermes", "llama3", "mistral", "mistral-args", "qwen-elements"],
+    ids=["hermes", "llama3", "mistral", "mistral-args", "qwen-elements", "gemma4"],
 )
 def test_a_model_that_knows_nothing_still_calls_soundly_when_it_must(
     engine_of: Make, template: str, calls: int
@@ -132,10 +139,33 @@ async def test_ids_of_calls_have_the_length_that_the_family_wants(engine_of: Mak
     assert prompt.tool_format == MISTRAL
 
 
+async def test_gpt_oss_is_shown_earlier_thinking_unless_its_template_would_refuse(engine_of: Make) -> None:
+    engine = engine_of(HARMONY_TEMPLATE)
+    for words, shown in (("", True), ("I shall look.", False)):
+        call = Message(
+            Role.ASSISTANT,
+            (Text(words),),
+            tool_calls=(ToolCall("call_1", "paint", "{}"),),
+            thinking="which colour",
+        )
+        done = Message(Role.TOOL, (Text("done"),), tool_call_id="call_1")
+        prompt = await engine.prepare_chat(Conversation((*said().messages, call, done), tools=(TOOL,)))
+        assert engine._loaded is not None
+        read = engine._loaded.tokenizer.decode(prompt.token_ids)
+        assert ("analysis<|message|>which colour<|end|>" in read) == shown
+
+
 @pytest.mark.parametrize(
     ("template", "reasoning", "thinks"),
-    [(THINKS, THINK, False), (THINKS_AT_ONCE, THINK, True), (tiny_models.CHATML, None, False)],
-    ids=["thinks", "thinks-at-once", "does-not-think"],
+    [
+        (THINKS, THINK, False),
+        (THINKS_AT_ONCE, THINK, True),
+        (HARMONY_TEMPLATE, HARMONY, False),
+        (GEMMA4_TEMPLATE, GEMMA4, False),
+        (GEMMA4_TEMPLATE + "<|channel>thought\n", GEMMA4, True),
+        (tiny_models.CHATML, None, False),
+    ],
+    ids=["thinks", "thinks-at-once", "harmony", "gemma4", "gemma4-at-once", "does-not-think"],
 )
 async def test_a_template_tells_whether_a_model_thinks_and_the_prompt_whether_it_has_begun(
     engine_of: Make, template: str, reasoning: Any, thinks: bool

@@ -20,6 +20,8 @@ class ParsedCall:
 
 _FUNCTION = re.compile(r"\s*<function=([^>\s]+)>(.*?)(?:</function>)?\s*", re.DOTALL)
 _PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
+_BRACES = re.compile(r"\s*call:([^\s{]+)\{")
+_BARE_KEY = re.compile(r"([{,]\s*)([^\s{}\[\],:\"]+)\s*:")
 _CALL_ID = re.compile(r"\[CALL_ID\][^\[]*")
 """Some of Mistral's versions put an id behind the name."""
 _decoder = json.JSONDecoder()
@@ -30,6 +32,8 @@ def read_calls(body: str, form: ToolFormat) -> list[ParsedCall]:
     match form.shape:
         case CallShape.ELEMENTS:
             return _elements(body)
+        case CallShape.BRACES:
+            return _braces(body, form)
         case CallShape.NAMED:
             return _named(body, form)
         case _:
@@ -80,6 +84,24 @@ def _elements(body: str) -> list[ParsedCall]:
     if _PARAMETER.sub("", function[2]).strip():
         return []
     call = _call(function[1], given)
+    return [call] if call is not None else []
+
+
+def _braces(body: str, form: ToolFormat) -> list[ParsedCall]:
+    """Every other piece between quotes is a string; in what is around them only the keys are no JSON."""
+    head = _BRACES.match(body)
+    if head is None:
+        return []
+    pieces = body[head.end() - 1 :].strip().split(form.quote)
+    written = [
+        json.dumps(piece, ensure_ascii=False) if i % 2 else _BARE_KEY.sub(r'\1"\2":', piece)
+        for i, piece in enumerate(pieces)
+    ]
+    try:
+        arguments = json.loads("".join(written)) if len(pieces) % 2 else None
+    except (ValueError, RecursionError):
+        return []
+    call = _call(head[1], arguments)
     return [call] if call is not None else []
 
 

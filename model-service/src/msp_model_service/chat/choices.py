@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from msp_model_service.chat.channels import ChannelParser
 from msp_model_service.chat.held_calls import (
     CallArguments,
     CallBegun,
@@ -26,6 +27,7 @@ class Delta:
     parts: tuple[Part, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     finish: Finish | None = None
+    token_ids: tuple[int, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -47,8 +49,10 @@ class ChoiceReader:
             self._calls = HeldCallParser(prompt.tool_format)
         elif prompt.tool_format is not None:
             self._calls = ToolCallParser(prompt.tool_format)
-        self._thinking = None
-        if prompt.reasoning is not None:
+        self._thinking: ReasoningParser | ChannelParser | None = None
+        if prompt.reasoning is not None and prompt.reasoning.channels:
+            self._thinking = ChannelParser(calls=self._calls is not None)
+        elif prompt.reasoning is not None:
             self._thinking = ReasoningParser(prompt.reasoning, begun=prompt.thinks)
         self._called = False
         self.reasoning_tokens = 0
@@ -60,9 +64,10 @@ class ChoiceReader:
         """What the event adds."""
         parts = self._split(event)
         if event.finish is None:
-            return Delta(tuple(parts), event.logprobs)
+            return Delta(tuple(parts), event.logprobs, token_ids=event.token_ids)
         called = self._calls is not None and self._calls.calls and event.finish == "stop"
-        return Delta(tuple(parts), event.logprobs, "tool_calls" if called else event.finish)
+        finish: Finish = "tool_calls" if called else event.finish
+        return Delta(tuple(parts), event.logprobs, finish, event.token_ids)
 
     def _split(self, event: TokenEvent) -> list[Part]:
         ends = event.finish is not None

@@ -45,7 +45,9 @@ class HeldCallParser:
         self._state = "head" if form.bare else "words"
         self._head = _head(form)
         # What stands behind the arguments; a string in JSON cannot hold it.
-        self._closing = f"}}{form.around}{form.end}" if form.shape is CallShape.OBJECT else form.start
+        self._closing = (
+            f"}}{form.around}{form.end}" if form.shape is CallShape.OBJECT else form.end or form.start
+        )
         self._told = ""
         """Of the arguments of the call being read."""
         self.calls = 0
@@ -80,7 +82,7 @@ class HeldCallParser:
             before, found, after = self._rest.partition(self._closing)
             if found:
                 self._rest = after
-                self._state = "words" if self._form.shape is CallShape.OBJECT else "head"
+                self._state = "words" if self._form.end else "head"
                 yield from self._arguments(before.rstrip())
             else:
                 ready = self._rest[: len(self._rest) - held_back(self._rest, (self._closing,))]

@@ -7,17 +7,25 @@ from msp_model_service.chat.stops import held_back
 
 @dataclass(frozen=True)
 class ReasoningFormat:
-    """Thinking stands between two markers, at the very beginning of an answer."""
+    """Thinking stands between two markers, at the very beginning of an answer.
+
+    With `channels` an answer is several messages, some of them thinking; see `channels`.
+    """
 
     name: str
     """What `reasoning` in `model.yaml` calls it."""
     start: str
     end: str
+    tokens: tuple[str, ...] = ()
+    """The control tokens in them, where a marker is more than one token."""
+    channels: bool = False
+    template_key: str = "reasoning_content"
+    """What the chat template calls the thinking of an earlier turn."""
 
     @property
     def markers(self) -> tuple[str, ...]:
         """Markers, which may be control tokens: they belong to the text all the same."""
-        return (self.start, self.end)
+        return (self.start, self.end, *self.tokens)
 
     def begun_in(self, prompt_end: str) -> bool:
         """Whether the prompt has opened the thinking already, so that the answer goes on in it."""
@@ -33,7 +41,20 @@ BRACKETS = ReasoningFormat("brackets", "[THINK]", "[/THINK]")
 SEED = ReasoningFormat("seed", "<seed:think>", "</seed:think>")
 """Seed-OSS."""
 
-REASONING_FORMATS = (SEED, BRACKETS, THINK)
+GEMMA4 = ReasoningFormat("gemma4", "<|channel>thought", "<channel|>", tokens=("<|channel>",))
+"""Gemma 4. Where thinking is off, some of its sizes open and close an empty one all the same."""
+
+HARMONY = ReasoningFormat(
+    "harmony",
+    "<|channel|>",
+    "<|channel|>final<|message|>",
+    tokens=("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|constrain|>"),
+    channels=True,
+    template_key="thinking",
+)
+"""gpt-oss."""
+
+REASONING_FORMATS = (HARMONY, GEMMA4, SEED, BRACKETS, THINK)
 BY_NAME = {form.name: form for form in REASONING_FORMATS}
 
 

@@ -131,8 +131,11 @@ def _as_dict(message: Message, profile: TemplateProfile) -> dict[str, Any]:
         given["content"] = [_as_part(part) for part in message.parts]
     if message.name is not None:
         given["name"] = message.name
-    if message.thinking is not None and profile.reasoning is not None:
-        given["reasoning_content"] = message.thinking
+    form = profile.reasoning
+    # gpt-oss's template refuses calls that have both words and thinking.
+    refused = form is not None and form.channels and message.tool_calls and message.text
+    if form is not None and message.thinking is not None and not refused:
+        given[form.template_key] = message.thinking
     if message.tool_call_id is not None:
         given["tool_call_id"] = _call_id(message.tool_call_id, profile)
     if message.tool_calls:

@@ -16,6 +16,8 @@ class CallShape(StrEnum):
     """The name, `inner`, and the arguments as a JSON object."""
     ELEMENTS = "elements"
     """`<function=NAME>` with a `<parameter=KEY>` element for each argument; not JSON."""
+    BRACES = "braces"
+    """`call:NAME{KEY:VALUE,…}`, like JSON but for bare keys, and `quote` around strings; not JSON."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class ToolFormat:
     """Between objects under one `start`."""
     inner: str = ""
     """Between name and arguments."""
+    quote: str = ""
+    """Around strings; nothing in them is escaped."""
+    tokens: tuple[str, ...] = ()
+    """The control tokens in the markers, where a marker is more than one token."""
     name_key: str = "name"
     arguments_key: str = "arguments"
     parallel: bool = True
@@ -50,7 +56,8 @@ class ToolFormat:
     @property
     def markers(self) -> tuple[str, ...]:
         """Markers, which may be control tokens: they belong to the text all the same."""
-        return tuple(marker for marker in (self.start, self.end, self.inner) if marker)
+        markers = (self.start, self.end, self.inner, self.quote, *self.tokens)
+        return tuple(marker for marker in markers if marker)
 
 
 HERMES = ToolFormat(
@@ -100,7 +107,29 @@ PHI4 = ToolFormat("phi4", CallShape.LIST, start="<|tool_call|>", end="<|/tool_ca
 GRANITE = ToolFormat("granite", CallShape.LIST, start="<|tool_call|>")
 """Granite 3."""
 
-FORMATS: tuple[ToolFormat, ...] = (ELEMENTS, HERMES, MISTRAL_ARGS, MISTRAL, LLAMA3)
+GEMMA4 = ToolFormat(
+    "gemma4",
+    CallShape.BRACES,
+    start="<|tool_call>",
+    end="<tool_call|>",
+    sign="<|tool_call>call:probe",
+    quote='<|"|>',
+)
+"""Gemma 4."""
+
+HARMONY = ToolFormat(
+    "harmony",
+    CallShape.NAMED,
+    start="<|channel|>commentary to=functions.",
+    end="<|call|>",
+    sign="to=functions.probe",
+    inner=" <|constrain|>json<|message|>",
+    tokens=("<|channel|>", "<|constrain|>", "<|message|>"),
+    parallel=False,
+)
+"""gpt-oss: a message to the function. `channels` brings all ways in which its head is written to this one."""
+
+FORMATS: tuple[ToolFormat, ...] = (HARMONY, GEMMA4, ELEMENTS, HERMES, MISTRAL_ARGS, MISTRAL, LLAMA3)
 """Those that a rendered call tells; the others are named in `model.yaml`."""
 
 BY_NAME = {form.name: form for form in (*FORMATS, PHI4, GRANITE)}

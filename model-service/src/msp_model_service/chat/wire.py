@@ -176,7 +176,29 @@ class GenerationFields(WireModel):
     """Not OpenAI's: go on to max_tokens; for load tests."""
 
 
-class ChatRequest(GenerationFields):
+class Continued(WireModel):
+    """An answer that another replica began, and what of it the client has."""
+
+    id: str = Field(min_length=1, max_length=128)
+    created: int = Field(ge=0)
+    token_ids: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=1 << 20)
+    """All that the stream's comments told."""
+    content: int = Field(default=0, ge=0)
+    """Characters of content, or of text."""
+    reasoning_content: int = Field(default=0, ge=0)
+    """Characters of thinking."""
+    finished: bool = False
+    """Whether the client knows why the answer ended."""
+
+
+class ContinuableFields(GenerationFields):
+    """The same, of what can be streamed so that another replica could go on with it."""
+
+    continued: Continued | None = Field(default=None, alias="continue")
+    """Not OpenAI's: go on with a stream that another replica began, instead of from the start."""
+
+
+class ChatRequest(ContinuableFields):
     """A conversation to answer."""
 
     messages: list[WireMessage] = Field(min_length=1)
@@ -205,7 +227,7 @@ class ChatRequest(GenerationFields):
         return min((limit for limit in limits if limit is not None), default=None)
 
 
-class CompletionRequest(GenerationFields):
+class CompletionRequest(ContinuableFields):
     """A text to go on with."""
 
     prompt: Any

@@ -8,7 +8,10 @@ UNBOUNDED_ANSWER = 4096
 
 
 def room_for(request: GenerationRequest, *, context_length: int | None, vocabulary_size: int) -> int:
-    """How many tokens the answer may have. Raises ContextTooLong, or InvalidRequest for `logit_bias`."""
+    """How many tokens the answer may have, with those that were begun elsewhere.
+
+    Raises ContextTooLong, or InvalidRequest for tokens that are not in the vocabulary.
+    """
     for token_id in request.sampling.logit_bias:
         if not 0 <= token_id < vocabulary_size:
             raise InvalidRequest(
@@ -16,6 +19,12 @@ def room_for(request: GenerationRequest, *, context_length: int | None, vocabula
                 param="logit_bias",
                 code="invalid_value",
             )
+    if bad := next((i for i in request.begun if not 0 <= i < vocabulary_size), None):
+        raise InvalidRequest(
+            f"Token id {bad} is not in this model's vocabulary of {vocabulary_size}.",
+            param="continue",
+            code="invalid_value",
+        )
     if context_length is None:
         return UNBOUNDED_ANSWER if request.max_tokens is None else request.max_tokens
     prompt = len(request.prompt.token_ids)

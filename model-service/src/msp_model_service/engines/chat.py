@@ -62,6 +62,8 @@ class PreparedPrompt:
     """How this model marks its thinking; null where it does not think."""
     thinks: bool = False
     """Whether the prompt ends within the thinking, so that the answer begins in it."""
+    sampling: Sampling = Sampling(temperature=1.0, top_p=1.0)
+    """What holds where a request for it says nothing; told, and not read again."""
     forms: Forms | None = None
     """Holds answers to a form; null where this engine cannot, or sees to it by itself."""
     scorable: bool = False
@@ -86,6 +88,9 @@ class GenerationRequest:
     """Go on to `max_tokens` whatever the model says; for load tests."""
     grammar: Grammar | None = None
     """What the answer is held to; for this one answer only."""
+    begun: tuple[int, ...] = ()
+    """Tokens of this answer that another replica made. They are told as if they had been made here, and count
+    as such: for `max_tokens`, stop sequences, penalties, the grammar and the usage. Then it goes on."""
     score_prompt: bool = False
     """Report log probabilities of the prompt's tokens too, in the first event. `max_tokens` may then be 0."""
 
@@ -121,6 +126,8 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int | None = field(default=None, compare=False)
+    """Of the prompt's tokens those that need not be read again; null where the engine does not tell."""
 
 
 @dataclass(frozen=True)

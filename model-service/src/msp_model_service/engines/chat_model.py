@@ -1,5 +1,6 @@
 """A language model loaded from a snapshot, and how prompts are made for it."""
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +26,13 @@ from msp_model_service.chat.reasoning import reasoning_of
 from msp_model_service.chat.template import REFUSALS, TemplateProfile, probe, template_messages
 from msp_model_service.chat.tool_formats import ToolFormat
 from msp_model_service.chat.vocabulary import TokenizerVocabulary
-from msp_model_service.engines import torch_device
-from msp_model_service.engines.chat import PreparedPrompt
+from msp_model_service.engines import quantization, torch_device
+from msp_model_service.engines.chat import PreparedPrompt, Sampling
 from msp_model_service.engines.lifecycle import EngineLoadFailed, EngineOptions, OnPhase
 from msp_model_service.engines.llguidance_grammar import LlForms, can_guide
 from msp_model_service.engines.sampling import SamplingDefaults
+
+log = logging.getLogger(__name__)
 
 _RESERVED = frozenset(
     {
@@ -70,6 +73,8 @@ class ChatModel:
     """A tokenizer's treatment of control tokens is a switch inside it: one prompt at a time."""
     forms: LlForms | None = None
     """Null where answers cannot be held to a form."""
+    quantization: str | None = None
+    """See Capabilities."""
 
     @property
     def sees_images(self) -> bool:
@@ -111,6 +116,7 @@ class ChatModel:
             tool_format=form,
             reasoning=reasoning,
             thinks=reasoning is not None and reasoning.begun_in(self._end_of(token_ids)),
+            sampling=Sampling(temperature=self.defaults.temperature, top_p=self.defaults.top_p),
             forms=self.forms,
             inputs=inputs,
         )
@@ -206,12 +212,21 @@ def load(
         on_phase("weights", None)
         if cpu_dtype is not None and device.type == "cpu":
             dtype = cpu_dtype(config)
+        how = quantization.loading(config, options.quantization, device, dtype)
         auto = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
-        model = auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, **local).to(device).eval()
+        model = auto.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, **how.arguments, **local
+        ).eval()
+        model = model if how.places else model.to(device)
+        quantization.check_took(model, options.quantization)
+        model, bits = quantization.settled(model, how, dtype)
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, AttributeError) as error:
         raise EngineLoadFailed(
             f"the snapshot in {folder.name!r} cannot be loaded as a {model_type.value} model: {error}"
         ) from error
+    # What quantising took on the way would otherwise count as used when memory is shared out.
+    torch_device.release()
+    log.info("weights take %d MiB, %s", quantization.weight_bytes(model) >> 20, bits or "not quantised")
     on_phase("chat template", None)
     templates = _templates(overrides.chat_template, processor, tokenizer)
     profile = _probe(templates, processor, tokenizer) if templates else None
@@ -236,6 +251,7 @@ def load(
         vocabulary_size=vocabulary_size,
         device=device,
         forms=forms,
+        quantization=bits,
     )
 
 

@@ -29,6 +29,7 @@ from msp_model_service.engines.chat import (
 )
 from msp_model_service.engines.fake_forms import FakeForms, FakeGrammar
 from msp_model_service.engines.lifecycle import EngineOptions, OnPhase
+from msp_model_service.engines.model_facts import ModelFacts
 from msp_model_service.engines.token_events import TokenEvents
 
 END = 256
@@ -110,6 +111,11 @@ class FakeChatEngine:
             engine=self.name,
         )
 
+    def model_facts(self) -> ModelFacts:
+        """See TellsModelFacts."""
+        reasoning = self._reasoning.name if self._reasoning is not None else None
+        return ModelFacts(tool_format=HERMES.name, reasoning_format=reasoning, scores_prompts=True)
+
     def load_now(self) -> WorkerLoad:
         """See Engine."""
         return WorkerLoad(in_flight=self._open, slots=self._options.max_queued)
@@ -180,7 +186,7 @@ class FakeGeneration:
     async def __anext__(self) -> TokenEvent:
         if self._over:
             raise StopAsyncIteration
-        if self._before_token is not None:
+        if self._before_token is not None and self._made >= len(self._request.begun):
             await self._before_token(self._made)
         await asyncio.sleep(0)
         scores = self._scores() if self._request.score_prompt and not self._made else ()
@@ -188,7 +194,9 @@ class FakeGeneration:
             await self.aclose()
             usage = Usage(len(self._request.prompt.token_ids), 0)
             return TokenEvent(finish="length", usage=usage, prompt_tokens=scores)
-        token_id = self._tokens[self._made % len(self._tokens)]
+        begun = self._request.begun
+        begins = self._made < len(begun)
+        token_id = begun[self._made] if begins else self._tokens[self._made % len(self._tokens)]
         self._made += 1
         event = self._events.feed(token_id, self._logprob(token_id))
         if event.finish is not None:

@@ -17,9 +17,9 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Capabilities, WorkerLoad
-from msp_common.errors import ApiError, InternalError, Unavailable
+from msp_common.errors import ApiError, InternalError, InvalidRequest, Unavailable
 from msp_model_service.chat.conversation import Conversation
-from msp_model_service.engines import chat_model
+from msp_model_service.engines import chat_facts, chat_model, torch_device
 from msp_model_service.engines.admission import room_for
 from msp_model_service.engines.chat import (
     GenerationRequest,
@@ -32,12 +32,16 @@ from msp_model_service.engines.chat_model import ChatModel
 from msp_model_service.engines.engine_thread import Abandoned, EngineThread, Job
 from msp_model_service.engines.event_stream import EventStream
 from msp_model_service.engines.lifecycle import EngineLoadFailed, EngineOptions, OnPhase
+from msp_model_service.engines.model_facts import ModelFacts
 from msp_model_service.engines.prompt_scores import scored
 from msp_model_service.engines.sampling import TokenSampler
 from msp_model_service.engines.speed import Speed
 from msp_model_service.engines.token_events import TokenEvents
 
 log = logging.getLogger(__name__)
+
+_TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
+"""Inputs that say of each token whether it stands for an image: 0 for a word."""
 
 
 class GenerateChatEngine:
@@ -68,8 +72,7 @@ class GenerateChatEngine:
         if self._loaded is not None and self._loaded.forms is not None:
             self._loaded.forms.close()
         self._loaded = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        torch_device.release()
 
     def capabilities(self) -> Capabilities:
         """See Engine."""
@@ -83,11 +86,16 @@ class GenerateChatEngine:
             json_schema=loaded.forms is not None and loaded.profile is not None,
             logprobs=True,
             engine=self.name,
+            quantization=loaded.quantization,
         )
 
     def load_now(self) -> WorkerLoad:
         """See Engine."""
         return self._thread.load_now().model_copy(update={"tokens_per_s": self._speed.tokens_per_s()})
+
+    def model_facts(self) -> ModelFacts:
+        """See TellsModelFacts."""
+        return chat_facts.of(self._ready(), scores_prompts=True)
 
     def problem(self) -> str | None:
         """See Engine."""
@@ -168,6 +176,7 @@ class GenerateChatEngine:
             top_logprobs=request.top_logprobs,
             device=loaded.device,
             grammar=request.grammar,
+            begun=request.begun,
         )
         events = TokenEvents(
             request,
@@ -185,11 +194,16 @@ class GenerateChatEngine:
             if event.finish is None:
                 job.step()
 
+        for token_id in request.begun:
+            event = events.feed(token_id)
+            tell(event)
+            if event.finish is not None:
+                return
         choosing = _Choosing(sampler, events, tell)
-        inputs: Any = prompt.inputs
+        inputs = _with_begun(prompt.inputs, request.begun)
         loaded.model.generate(
             **{name: _on_device(value, loaded) for name, value in inputs.items()},
-            max_new_tokens=max_tokens,
+            max_new_tokens=max_tokens - len(request.begun),
             logits_processor=LogitsProcessorList([choosing]),
             stopping_criteria=StoppingCriteriaList([choosing.ended]),
         )
@@ -198,6 +212,28 @@ class GenerateChatEngine:
 def _scores(loaded: ChatModel, request: GenerationRequest) -> tuple[PromptToken, ...]:
     ids, top = request.prompt.token_ids, request.top_logprobs or 0
     return scored(loaded.model, ids, top, loaded.vocabulary, loaded.device)
+
+
+def _with_begun(inputs: Any, begun: Sequence[int]) -> dict[str, Any]:
+    """A prompt's inputs with tokens of the answer behind it. Raises InvalidRequest where none may be."""
+    if not begun:
+        return dict(inputs)
+    length = inputs["input_ids"].shape[1]
+    tokens = {"input_ids": torch.tensor([begun]), "attention_mask": torch.ones(1, len(begun)).long()}
+    extended: dict[str, Any] = {}
+    for name, value in inputs.items():
+        if name in tokens or name in _TOKEN_TYPES:
+            behind = tokens.get(name, torch.zeros(1, len(begun)).long())
+            extended[name] = torch.cat([value, behind.to(value)], dim=1)
+        elif isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[1] == length:
+            raise InvalidRequest(
+                "Unsupported value for 'continue': not with images of this model, by this engine.",
+                param="continue",
+                code="unsupported_value",
+            )
+        else:
+            extended[name] = value
+    return extended
 
 
 def _on_device(value: Any, loaded: ChatModel) -> Any:

@@ -1,12 +1,15 @@
 """Forms of answers as grammars in llguidance's dialect of Lark. Pure text; nothing is compiled here."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from msp_model_service.chat.answer_forms import AnswerForm, CallForm, CallSchema, JsonForm
+from msp_model_service.chat.channels import CHANNEL, MESSAGE, START
 from msp_model_service.chat.reasoning import ReasoningFormat
 from msp_model_service.chat.tool_formats import CallShape, ToolFormat
+from msp_model_service.engines.lark_braces import BracesGrammar, NotWritable
 
 MOST_CALLS = 16
 """In one answer: a model that would call for ever is ended."""
@@ -17,6 +20,11 @@ SEPARATORS = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexibl
 WHITE_SPACE = {"whitespace_flexible": True, "whitespace_pattern": r"(\n {0,24}| )"}
 """For answers that people read: a space or a new line with its indentation. Without a bound, weak models
 write white space for ever."""
+
+MOST_ASIDES = 4
+"""Messages before the one that counts: a model that would think for ever is led to its answer."""
+
+_TOKEN_NAME = re.compile(r"(<[^<>\s]+>)")
 
 Marker = Callable[[str], str | None]
 """A control token's name in the grammar, as `<[123]>`; None for words that are no control token."""
@@ -36,13 +44,17 @@ def grammar_text(
 ) -> str:
     """The grammar of the whole answer, thinking included where the model thinks. Raises Unsayable."""
     rules: list[str] = ["%llguidance {}"]
-    before = _thinking(reasoning, thinks, marker, rules) if reasoning is not None else ""
+    before = said = ""
+    if reasoning is not None and reasoning.channels:
+        before, said = _other_messages(marker, rules), _word(reasoning.end, marker)
+    elif reasoning is not None:
+        before = _thinking(reasoning, thinks, marker, rules)
     if isinstance(form, JsonForm):
-        rules.append(f"body: {_json(form.schema, WHITE_SPACE)}")
+        rules.append(f"body: {said} {_json(form.schema, WHITE_SPACE)}")
     else:
         if tool_format is None:
             raise Unsayable("this model's way of calling tools is not known")
-        _calls(form, tool_format, marker, rules)
+        _calls(form, tool_format, said, marker, rules)
     return "\n".join([rules[0], f"start: {before} body", *rules[1:]]) + "\n"
 
 
@@ -62,11 +74,30 @@ def _thinking(reasoning: ReasoningFormat, thinks: bool, marker: Marker, rules: l
     return "opened?"
 
 
-def _calls(form: CallForm, family: ToolFormat, marker: Marker, rules: list[str]) -> None:
+def _other_messages(marker: Marker, rules: list[str]) -> str:
+    """Messages before the one that is held to its form: thinking, and words about what will be done."""
+    rules.append(
+        f'aside: {_word(CHANNEL, marker)} ("analysis" | "commentary") {_word(MESSAGE, marker)} thought'
+    )
+    end = marker("<|end|>")
+    if end is not None:
+        rules.append(f"thought: THOUGHT {end} {_word(START, marker)} {_quoted('assistant')}")
+        rules.append(r"THOUGHT: /(.|\n)*/")
+    else:
+        rules.append(f"thought[suffix={_quoted(f'<|end|>{START}assistant')}]: /(.|\\n)*/")
+    return f"aside{{0,{MOST_ASIDES}}}"
+
+
+def _calls(form: CallForm, family: ToolFormat, said: str, marker: Marker, rules: list[str]) -> None:
+    """`said` comes before words where they are a message of their own."""
     names = []
     for i, function in enumerate(form.functions):
         names.append(f"call_{i}")
         rules.append(f"call_{i}: {_one_call(function, family, marker, rules, f'call_{i}')}")
+    if form.free and said:
+        rules.append(r"WORDS: /(.|\n)*/")
+        rules.append(f"body: {_word(family.start, marker)} ({' | '.join(names)}) | {said} WORDS")
+        return
     if form.free:
         rules.append(f"body: {_calls_within_words(form, family, marker, rules, names)}")
         return
@@ -78,7 +109,7 @@ def _calls(form: CallForm, family: ToolFormat, marker: Marker, rules: list[str])
         case CallShape.LIST:
             rest = f'(", " {one}){more}' if more else ""
             body = f'{start} "[" {one} {rest} "]" {end}'
-        case CallShape.OBJECT | CallShape.ELEMENTS if not family.bare:
+        case CallShape.OBJECT | CallShape.ELEMENTS | CallShape.BRACES if not family.bare:
             call = f"{start} {around} {one} {around} {end}"
             body = f"{call} ({between} {call}){more}" if more else call
         case CallShape.OBJECT if form.instead is not None:
@@ -89,7 +120,7 @@ def _calls(form: CallForm, family: ToolFormat, marker: Marker, rules: list[str])
         case _:
             body = one
     if form.instead is not None:
-        rules.append(f"instead: {_json(form.instead.schema, WHITE_SPACE)}")
+        rules.append(f"instead: {said} {_json(form.instead.schema, WHITE_SPACE)}")
         body = f"({body}) | instead"
     rules.append(f"body: {body}")
 
@@ -110,7 +141,7 @@ def _calls_within_words(
         case CallShape.LIST:
             rest = f'(", " {one}){{0,{most - 1}}}' if most > 1 else ""
             return f'(begun "[" {one} {rest} "]" {end})? WORDS'
-        case CallShape.OBJECT | CallShape.ELEMENTS:
+        case CallShape.OBJECT | CallShape.ELEMENTS | CallShape.BRACES:
             return f"(begun {around} {one} {around} {end}){{0,{most}}} WORDS"
         case CallShape.NAMED:
             return f"(begun {one}){{0,{most}}} WORDS"
@@ -119,6 +150,8 @@ def _calls_within_words(
 def _one_call(function: CallSchema, family: ToolFormat, marker: Marker, rules: list[str], rule: str) -> str:
     if family.shape is CallShape.ELEMENTS:
         return _elements(function, rules, rule)
+    if family.shape is CallShape.BRACES:
+        return _braces(function, family, marker, rules, rule)
     arguments = _json(function.arguments, {**SEPARATORS, "lenient": not function.strict})
     if family.shape is CallShape.NAMED:
         return f"{_quoted(function.name)} {_word(family.inner, marker)} {arguments}"
@@ -148,15 +181,45 @@ def _elements(function: CallSchema, rules: list[str], rule: str) -> str:
     return " ".join([_quoted(f"<function={function.name}>\n"), *parts, _quoted("</function>")])
 
 
+def _braces(function: CallSchema, family: ToolFormat, marker: Marker, rules: list[str], rule: str) -> str:
+    def quoted_text(rules: list[str]) -> str:
+        """What a string is, its closing quote included."""
+        special = marker(family.quote) is not None
+        quote = _quoted(family.quote)
+        known = r"STRING: /(.|\n)*/" if special else f"string[suffix={quote}]: /(.|\\n)*/"
+        if known not in rules:
+            rules.append(known)
+        return f"STRING {_word(family.quote, marker)}" if special else "string"
+
+    writer = BracesGrammar(
+        rules,
+        rule,
+        function.arguments,
+        strict=function.strict,
+        quote=_word(family.quote, marker),
+        quoted_text=quoted_text,
+    )
+    try:
+        return f"{_quoted(f'call:{function.name}')} {writer.arguments()}"
+    except NotWritable as error:
+        raise Unsayable(f"this model's calls cannot be held to {error} in {function.param!r}") from None
+
+
 def _json(schema: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     return "%json " + json.dumps({**schema, "x-guidance": dict(options)})
 
 
 def _word(text: str, marker: Marker | None = None) -> str:
-    """Words as they stand, or the control token of that name."""
+    """Words as they stand; control tokens among them by their names, for words never match one."""
     if not text:
         return ""
-    return (marker(text) if marker is not None else None) or _quoted(text)
+    if marker is None:
+        return _quoted(text)
+    pieces = [piece for piece in _TOKEN_NAME.split(text) if piece]
+    known = [marker(piece) for piece in pieces]
+    if not any(known):
+        return marker(text) or _quoted(text)
+    return " ".join(name or _quoted(piece) for name, piece in zip(known, pieces, strict=True))
 
 
 def _quoted(text: str) -> str:

@@ -63,7 +63,10 @@ class TokenSampler:
         top_logprobs: int | None,
         device: torch.device,
         grammar: Grammar | None = None,
+        begun: tuple[int, ...] = (),
     ) -> None:
+        """`begun` are tokens of the same answer that were chosen elsewhere."""
+        self._begun = begun
         self._vocabulary = vocabulary
         self._top_logprobs = top_logprobs
         self._grammar = grammar
@@ -86,6 +89,8 @@ class TokenSampler:
     def choose(self, token_ids: torch.Tensor, logits: torch.Tensor) -> tuple[int, TokenLogprob | None]:
         """The token after `token_ids` ([1, n], prompt included), by `logits` ([1, vocabulary])."""
         raw = logits.float()
+        if self._begun:
+            self._catch_up(raw)
         scores = self._with_penalties(token_ids, raw)
         if self._greedy:
             token_id = int(scores.argmax(dim=-1))
@@ -99,6 +104,19 @@ class TokenSampler:
         if self._grammar is not None:
             self._grammar.accept(token_id)
         return token_id, self._logprob(raw, token_id)
+
+    def _catch_up(self, raw: torch.Tensor) -> None:
+        """Take the tokens that were chosen elsewhere for its own."""
+        begun, self._begun = self._begun, ()
+        if begun and (self._presence or self._frequency):
+            ids = torch.tensor(begun, device=raw.device)
+            self._counts = torch.bincount(ids, minlength=raw.shape[-1]).float()
+        for token_id in begun:
+            if not self._greedy:
+                # The generator moves on as it did there, so that a seed's answer goes on as it would have.
+                torch.multinomial(torch.ones_like(raw), 1, generator=self._generator)
+            if self._grammar is not None:
+                self._grammar.accept(token_id)
 
     def _with_penalties(self, token_ids: torch.Tensor, raw: torch.Tensor) -> torch.Tensor:
         scores = raw.clone()

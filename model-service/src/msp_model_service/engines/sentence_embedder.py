@@ -15,6 +15,7 @@ from msp_model_service.engines.batch_cutting import PassBudget
 from msp_model_service.engines.embedder import EmbedderLimits, TokenIds, VectorForm
 from msp_model_service.engines.lifecycle import EngineOptions, OnPhase
 from msp_model_service.engines.micro_batcher import MicroBatcher
+from msp_model_service.engines.model_facts import ModelFacts
 from msp_model_service.engines.sentence_model import Pack, SentenceModel
 
 # A processor gains nothing from wider batches of long texts and loses its caches. A GPU wants them wide, and
@@ -58,6 +59,7 @@ class SentenceEmbedder:
         if self._batcher is not None:
             self._batcher.stop()
         self._model = self._batcher = None
+        torch_device.release()
 
     def capabilities(self) -> Capabilities:
         """What the repository's configuration says."""
@@ -76,6 +78,15 @@ class SentenceEmbedder:
     def problem(self) -> str | None:
         """What broke, if passes fail again and again."""
         return self._batcher.problem() if self._batcher is not None else None
+
+    def model_facts(self) -> ModelFacts:
+        """See TellsModelFacts."""
+        model = self._loaded()
+        return ModelFacts(
+            architecture=model.architecture,
+            dtype=str(model.dtype).removeprefix("torch."),
+            shortens=any(size < model.form.dimensions for size in model.form.sizes),
+        )
 
     def limits(self) -> EmbedderLimits:
         """The model's context and vocabulary."""

@@ -80,6 +80,11 @@ class SentenceModel:
         dtype: torch.dtype = self._library.transformers_model.dtype
         return dtype
 
+    @property
+    def architecture(self) -> str:
+        """The network's class."""
+        return type(self._library.transformers_model).__name__
+
     @torch.inference_mode()
     def forward(self, inputs: Sequence[TokenIds]) -> NDArray[np.float32]:
         """One pass. Rows have the network's full width."""

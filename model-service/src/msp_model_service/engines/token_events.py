@@ -34,6 +34,8 @@ class TokenEvents:
         self._stops = _stops(request)
         self._fresh = not request.prompt.continues
         self._completion_tokens = 0
+        self.cached_tokens: int | None = None
+        """Set by an engine that keeps what it read of earlier prompts: how much of this one it had."""
         self._decoded_chars = 0
         self._shown_chars = 0
         self._waiting: list[tuple[int, int, TokenLogprob]] = []
@@ -75,7 +77,7 @@ class TokenEvents:
         text = shown + self._stops.finish()
         self._shown_chars += len(text)
         logprobs = tuple(lp for before, _, lp in self._waiting if not cut or before < self._shown_chars)
-        usage = Usage(len(self._request.prompt.token_ids), self._completion_tokens)
+        usage = Usage(len(self._request.prompt.token_ids), self._completion_tokens, self.cached_tokens)
         return TokenEvent(text, (token_id,), logprobs, finish, usage)
 
 

@@ -15,7 +15,9 @@ import torch
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Capabilities, WorkerLoad
+from msp_model_service.engines import torch_device
 from msp_model_service.engines.lifecycle import EngineOptions, OnPhase
+from msp_model_service.engines.model_facts import ModelFacts
 from msp_model_service.engines.packed_linear import pack
 from msp_model_service.engines.transcriber import Language, Segment, TranscriptionRequest
 from msp_model_service.engines.whisper import checkpoint
@@ -59,7 +61,8 @@ class WhisperTranscriber:
         """End all work and drop the weights."""
         if self._loop is not None:
             self._loop.stop()
-        self._checkpoint = None
+        self._checkpoint = self._loop = None
+        torch_device.release()
 
     def capabilities(self) -> Capabilities:
         """Translation only where the model was trained for it."""
@@ -67,6 +70,11 @@ class WhisperTranscriber:
             path for path in ModelType.TRANSCRIPTION.paths if self.translates() or "translat" not in path
         ]
         return Capabilities(paths=paths, input_modalities=["audio"], engine=self.name)
+
+    def model_facts(self) -> ModelFacts:
+        """See TellsModelFacts."""
+        model = self._loaded.model
+        return ModelFacts(type(model).__name__, str(model.dtype).removeprefix("torch."))
 
     def load_now(self) -> WorkerLoad:
         """Recordings that are written down, and those that wait."""

@@ -1,7 +1,6 @@
 """`POST /v1/completions`: texts gone on with."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,9 +11,11 @@ from starlette.responses import Response
 
 from msp_common import sse
 from msp_common.errors import InvalidRequest
+from msp_model_service.chat import continuing
 from msp_model_service.chat.accounting import Account
 from msp_model_service.chat.choices import merged
 from msp_model_service.chat.completion_texts import CompletionText
+from msp_model_service.chat.continuing import Passage
 from msp_model_service.chat.prompts import read_prompts
 from msp_model_service.chat.rendering import AnswerHead, frame, usage_json
 from msp_model_service.chat.wire import CompletionRequest
@@ -42,17 +43,25 @@ def router(context: RouteContext[ChatEngine]) -> APIRouter:
         prompts = list(await asyncio.gather(*(engine.prepare_text(p) for p in read_prompts(body.prompt))))
         if _scores(body) and not all(prompt.scorable for prompt in prompts):
             raise _unsupported("logprobs", "this engine has none for the prompt's own tokens ('echo')")
+        continuing.check(body, len(prompts))
         requests = [_request(body, prompt, i) for prompt in prompts for i in range(body.n or 1)]
         account = Account(prompts, body.n or 1)
         texts = [
             CompletionText(i, asked.prompt.text if body.echo else "", body.logprobs is not None)
             for i, asked in enumerate(requests)
         ]
-        head = AnswerHead(model.id, id=f"cmpl-{uuid.uuid4().hex}")
+        head = continuing.head_of(body, model.id)
+        passage = Passage.of(body, request.headers.get(continuing.ASKS), prompts=len(prompts))
         async with AsyncExitStack() as resources:
             generations = start(engine, requests, account, context.usage, resources)
-            answer = _Answer(head, generations, texts, account, wants_usage(body))
-            return await respond(request, answer, stream=bool(body.stream), resources=resources)
+            answer = _Answer(head, generations, texts, account, wants_usage(body), passage)
+            return await respond(
+                request,
+                answer,
+                stream=bool(body.stream),
+                resources=resources,
+                fields=continuing.fields_of(body),
+            )
 
     return routes
 
@@ -88,6 +97,7 @@ def _request(body: CompletionRequest, prompt: PreparedPrompt, choice: int) -> Ge
         stop=stops_of(body),
         top_logprobs=body.logprobs,
         ignore_eos=bool(body.ignore_eos),
+        begun=continuing.begun(body),
         score_prompt=_scores(body),
     )
 
@@ -101,6 +111,7 @@ class _Answer:
     texts: list[CompletionText]
     account: Account
     with_usage: bool
+    passage: Passage
 
     async def whole(self) -> dict[str, Any]:
         """A `text_completion`."""
@@ -115,9 +126,10 @@ class _Answer:
         no_usage = {"usage": None} if self.with_usage else {}
         async for index, event in merged(self.generations):
             self.account.note(index, event)
-            self.texts[index].add(event)
+            self.texts[index].add(self.passage.news_of_event(event))
             if self.texts[index].has_news:
-                yield frame({**self.head.body("text_completion", [self.texts[index].taken()]), **no_usage})
+                told = self.head.body("text_completion", [self.texts[index].taken()])
+                yield self.passage.marked(frame({**told, **no_usage}))
         if self.with_usage:
             yield frame({**self.head.body("text_completion", []), "usage": usage_json(self.account.usage)})
         yield sse.DONE

@@ -1,6 +1,6 @@
 """Streams that a client can tell from half of one."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 
 from starlette.requests import Request
@@ -24,11 +24,14 @@ class EventStreamResponse(ClosingStream):
 
 
 async def event_stream(
-    request: Request, frames: AsyncGenerator[bytes, None], resources: AsyncExitStack
+    request: Request,
+    frames: AsyncGenerator[bytes, None],
+    resources: AsyncExitStack,
+    fields: Mapping[str, str] | None = None,
 ) -> EventStreamResponse:
     """The response, once the first frame is there: what fails before it is an ordinary error with a status.
 
-    Takes `resources` over. Raises ClientDisconnect.
+    `fields` are further ones of its head. Takes `resources` over. Raises ClientDisconnect.
     """
     resources.push_async_callback(frames.aclose)
     first = await unless_client_leaves(request, anext(frames))
@@ -39,5 +42,8 @@ async def event_stream(
             yield frame
 
     return EventStreamResponse(
-        all_frames(), resources.pop_all(), media_type=sse.MEDIA_TYPE, headers=sse.HEADERS
+        all_frames(),
+        resources.pop_all(),
+        media_type=sse.MEDIA_TYPE,
+        headers={**sse.HEADERS, **(fields or {})},
     )

@@ -1,7 +1,7 @@
 """What the routes that generate text have in common."""
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from msp_model_service.chat.rendering import frame
 from msp_model_service.chat.wire import GenerationFields
 from msp_model_service.engines.chat import ChatEngine, Generation, GenerationRequest, Sampling
 from msp_model_service.engines.timed_generation import timed
+from msp_model_service.request_record import CURRENT
 from msp_model_service.routes.context import UsageSink
 from msp_model_service.routes.event_streams import event_stream
 from msp_model_service.routes.leaving import CLIENT_LEFT, unless_client_leaves
@@ -59,10 +60,15 @@ def start(
         generation = timed(engine.generate(request))
         resources.push_async_callback(generation.aclose)
         generations.append(generation)
-    resources.callback(
-        lambda: usage.observe_tokens(account.usage.prompt_tokens, account.usage.completion_tokens)
-    )
+    resources.callback(_tell, account, usage)
     return generations
+
+
+def _tell(account: Account, usage: UsageSink) -> None:
+    used = account.usage
+    usage.observe_tokens(used.prompt_tokens, used.completion_tokens)
+    if (record := CURRENT.get()) is not None:
+        record.cached_tokens = used.cached_tokens
 
 
 class Answer(Protocol):
@@ -75,17 +81,34 @@ class Answer(Protocol):
         """As server-sent events."""
 
 
-async def respond(request: Request, answer: Answer, *, stream: bool, resources: AsyncExitStack) -> Response:
-    """The HTTP response. The work ends with the client's connection, streamed or not."""
+def _as_envelope(error: ApiError) -> bytes:
+    return frame(error.envelope())
+
+
+async def respond(
+    request: Request,
+    answer: Answer,
+    *,
+    stream: bool,
+    resources: AsyncExitStack,
+    failed: Callable[[ApiError], bytes] = _as_envelope,
+    fields: Mapping[str, str] | None = None,
+) -> Response:
+    """The HTTP response. The work ends with the client's connection, streamed or not.
+
+    `failed` makes the last frame of a stream that breaks off; `fields` are further ones of a stream's head.
+    """
     try:
         if stream:
-            return await event_stream(request, with_errors_told(answer.frames()), resources)
+            return await event_stream(request, with_errors_told(answer.frames(), failed), resources, fields)
         return JSONResponse(await unless_client_leaves(request, answer.whole()))
     except ClientDisconnect:
         return Response(status_code=CLIENT_LEFT)
 
 
-async def with_errors_told(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def with_errors_told(
+    frames: AsyncGenerator[bytes, None], failed: Callable[[ApiError], bytes] = _as_envelope
+) -> AsyncGenerator[bytes, None]:
     """The frames; an error after the first becomes a last frame, with no `[DONE]` behind it."""
     begun = False
     try:
@@ -95,11 +118,11 @@ async def with_errors_told(frames: AsyncGenerator[bytes, None]) -> AsyncGenerato
     except ApiError as error:
         if not begun:
             raise
-        yield frame(error.envelope())
+        yield failed(error)
     except Exception as error:
         if not begun:
             raise
         log.error("streaming failed", exc_info=error)
-        yield frame(InternalError("Unexpected error; the log has the cause.").envelope())
+        yield failed(InternalError("Unexpected error; the log has the cause."))
     finally:
         await frames.aclose()

@@ -21,6 +21,8 @@ class WorkerHealth(Health):
     """Share of the present state's work that is done, 0 to 1; null where it is not known."""
     start_phases_s: dict[str, float]
     """How long each phase of the start took that is over: fetching, and those of loading."""
+    quantization: str | None = None
+    """In how few bits the weights are held; null where they are in full, and until they are loaded."""
 
 
 def health_of(
@@ -33,6 +35,7 @@ def health_of(
     weights_note: str | None,
     engine_note: str | None,
     start_phases_s: Mapping[str, float],
+    quantization: str | None = None,
 ) -> WorkerHealth:
     """The verdict. A worker without a lease does its job for those who know its address: `degraded`."""
     ready = status.state is WorkerState.READY
@@ -58,6 +61,7 @@ def health_of(
         state=status.state,
         progress=status.progress,
         start_phases_s=dict(start_phases_s),
+        quantization=quantization,
     )
 
 

@@ -10,7 +10,6 @@ from msp_common.errors import ApiError, InvalidRequest, NotFound
 
 # Routes that clients of OpenAI's API know and no worker has.
 _NO_WORKER_HAS = (
-    "/v1/responses",
     "/v1/audio/speech",
     "/v1/images/generations",
     "/v1/moderations",

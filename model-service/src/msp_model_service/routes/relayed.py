@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from msp_common import sse
 from msp_common.contracts.model_type import ModelType
-from msp_common.errors import InvalidRequest, UpstreamFailed
+from msp_common.errors import InvalidRequest, NotFound, UpstreamFailed
 from msp_model_service.engines.external.answer_events import AnswerEvents, Passed, events_of
 from msp_model_service.engines.external.answer_fields import Usage, read_answer
 from msp_model_service.engines.external.inline_media import check_media
@@ -19,6 +19,7 @@ from msp_model_service.engines.external.request_body import read_body
 from msp_model_service.engines.external.request_form import read_form
 from msp_model_service.engines.wire_engine import WireAnswer, WireEngine, WireRequest
 from msp_model_service.request_record import CURRENT
+from msp_model_service.responses.relayed_body import check_responses_body
 from msp_model_service.routes.context import RouteContext
 from msp_model_service.routes.event_streams import event_stream
 from msp_model_service.routes.generating import with_errors_told
@@ -84,6 +85,8 @@ async def _asked_by_json(request: Request) -> _Asked:
     # Others than those have no messages; embeddings of many token ids would be slow to look through.
     if body.has_messages or request.url.path.endswith("/chat/completions"):
         check_media(body.raw)
+    if request.url.path.endswith("/responses"):
+        check_responses_body(body.raw)
     # Only of chat and completions a stream has a usage that can be asked for.
     counted = request.url.path.endswith("/completions")
     return _Asked(
@@ -110,6 +113,8 @@ def _handler(
             asked = await read(request)
             model = context.check_model(asked.model)
             engine = context.engine()
+            if path not in engine.capabilities().paths:
+                raise NotFound(f"There is no {path} here: the model's own server has none.")
             names = _Names(engine.model_name, model.id)
             body, content_type = asked.for_server(names.theirs)
             request_id = request.scope.get("state", {}).get("request_id")
@@ -171,8 +176,8 @@ class _Told:
         self._engine = engine
         self._usage = Usage()
         self._seen = 0
-        record = CURRENT.get()
-        self._clock = record.token_clock() if record is not None else None
+        self._record = CURRENT.get()
+        self._clock = self._record.token_clock() if self._record is not None else None
 
     def note_event(self, event: Passed) -> None:
         if event.tokens:
@@ -195,6 +200,10 @@ class _Told:
         self._context.usage.observe_tokens(
             self._usage.prompt_tokens or 0, self._seen if completion is None else completion
         )
+        if self._record is not None:
+            self._record.cached_tokens = self._usage.cached_tokens
+            if self._usage.prompt_tokens is None:
+                self._record.prompt_tokens = None  # nobody said, which is not none
 
 
 async def _frames(events: AsyncGenerator[Passed, None], told: _Told) -> AsyncGenerator[bytes, None]:

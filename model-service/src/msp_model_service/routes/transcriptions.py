@@ -29,7 +29,7 @@ from msp_model_service.engines.transcriber import (
     Transcriber,
     TranscriptionRequest,
 )
-from msp_model_service.routes.context import RouteContext
+from msp_model_service.routes.context import RouteContext, UsageSink
 from msp_model_service.routes.event_streams import event_stream
 from msp_model_service.routes.leaving import CLIENT_LEFT, unless_client_leaves
 
@@ -119,14 +119,15 @@ def router(context: RouteContext[Transcriber], limits: AudioLimits | None = None
                 asked = await _understood(form, task, engine, limits, decoders)
                 resources.enter_context(held.hold(asked.audio))
                 duration_s = asked.audio.size / SAMPLE_RATE
-                heard = engine.transcribe(asked)
+                told = _Told(context.usage, duration_s)
+                resources.callback(told.at_end)
+                heard = told.noting(engine.transcribe(asked))
                 resources.push_async_callback(heard.aclose)
                 if form.stream:
-                    return await event_stream(request, _events(heard, context, duration_s), resources)
+                    return await event_stream(request, _events(heard, duration_s), resources)
                 segments, language = await unless_client_leaves(request, _all(heard))
             except ClientDisconnect:
                 return Response(status_code=CLIENT_LEFT)
-        context.usage.observe_audio(duration_s)
         found = Transcript(
             segments,
             "english" if asked.translate else languages.name(language, engine.languages()),
@@ -201,6 +202,30 @@ async def _understood(
     )
 
 
+class _Told:
+    """Keeps count of one recording: all of it once it is written down, else what was heard of it."""
+
+    def __init__(self, usage: UsageSink, duration_s: float) -> None:
+        self._usage = usage
+        self._duration_s = duration_s
+        self._heard_s = 0.0
+
+    async def noting(self, heard: Heard) -> Heard:
+        """Passes everything on."""
+        try:
+            async for item in heard:
+                if isinstance(item, Segment):
+                    self._heard_s = min(item.end, self._duration_s)
+                yield item
+            self._heard_s = self._duration_s
+        finally:
+            await heard.aclose()
+
+    def at_end(self) -> None:
+        if self._heard_s:
+            self._usage.observe_audio(self._heard_s)
+
+
 async def _all(heard: Heard) -> tuple[list[Segment], str | None]:
     """All segments, and the language's code."""
     segments: list[Segment] = []
@@ -213,9 +238,7 @@ async def _all(heard: Heard) -> tuple[list[Segment], str | None]:
     return segments, language
 
 
-async def _events(
-    heard: Heard, context: RouteContext[Transcriber], duration_s: float
-) -> AsyncGenerator[bytes, None]:
+async def _events(heard: Heard, duration_s: float) -> AsyncGenerator[bytes, None]:
     """A delta for each segment, the whole text, and what ends a stream.
 
     A failure is an event too, unless it is the first: then it is raised, to become an answer of its own.
@@ -241,7 +264,6 @@ async def _events(
             failed = InternalError("The transcription failed; what came before this is incomplete.")
             yield _event(failed.envelope())
         return
-    context.usage.observe_audio(duration_s)
     usage = transcript.usage(duration_s)
     yield _event({"type": "transcript.text.done", "text": sent, "usage": usage})
     yield sse.DONE

@@ -15,6 +15,13 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 """A server that never ends an event must not fill the memory."""
 
 _DONE = b"[DONE]"
+_LAST_TYPES = (
+    "transcript.text.done",
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+)
+_TOKEN_TYPE = re.compile(r"response\..+\.delta")
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 
@@ -32,11 +39,16 @@ class _Choice(msgspec.Struct):
         )
 
 
+class _Response(msgspec.Struct):
+    usage: Usage | None = None
+
+
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: Usage | None = None
     type: str | None = None
-    """Of transcription events."""
+    """Of the events of transcriptions and responses."""
+    response: _Response | None = None
     error: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -58,6 +70,7 @@ class AnswerEvents:
         self._model_id = model_id
         self._wants_usage = wants_usage
         self._held = b""
+        self._begun = False
         self._finished = False
         self.done = False
         """Whether `[DONE]` was passed on: what comes after it is nobody's."""
@@ -94,6 +107,9 @@ class AnswerEvents:
         if not data:
             return Passed(event)  # a comment that keeps the connection alive
         if data.strip() == _DONE:
+            # llama-cpp-python's server ends a stream so that it broke off for another request.
+            if self._begun and not self._finished:
+                raise UpstreamFailed("The model's server ended its answer early.")
             self.done = True
             return Passed(sse.DONE)
         try:
@@ -105,16 +121,19 @@ class AnswerEvents:
         if bytes(chunk.error) != b"null":
             raise _error_in_stream(bytes(chunk.error), self._model_name, self._model_id)
         choices = chunk.choices or []
+        self._begun |= bool(choices)
         self._finished |= any(choice.finish_reason for choice in choices)
-        self._finished |= bool(chunk.type and chunk.type.endswith(".done"))
+        self._finished |= chunk.type in _LAST_TYPES
         tokens = sum(choice.has_tokens for choice in choices)
+        if chunk.type is not None and _TOKEN_TYPE.fullmatch(chunk.type):
+            tokens = 1
         if chunk.usage is not None and chunk.choices == [] and not self._wants_usage:
             return Passed(b"", tokens, chunk.usage)  # it was asked for by us alone
         changed = renamed(data, self._model_name, self._model_id)
         if changed is not data:
             others = [line for line in lines if line and not line.startswith(b"data:")]
             event = b"\n".join([*others, b"data: " + changed, b"", b""])
-        return Passed(event, tokens, chunk.usage)
+        return Passed(event, tokens, chunk.usage or (chunk.response.usage if chunk.response else None))
 
 
 def _error_in_stream(raw: bytes, model_name: str, model_id: str) -> ApiError:

@@ -1,7 +1,8 @@
 """A server's error in our own terms, whatever dialect it speaks.
 
 Seen: OpenAI's envelope; the same with a number as `code` (vLLM, llama-server); `{"object": "error",
-"message": ...}` (older vLLM, SGLang); `{"error": "text"}`; FastAPI's `{"detail": ...}`; plain text.
+"message": ...}` (older vLLM, SGLang); `{"error": "text"}`; FastAPI's `{"detail": ...}`; plain text; and
+status 500 for what FastAPI refuses (llama-cpp-python).
 """
 
 import json
@@ -33,6 +34,10 @@ _CONTEXT = re.compile(
 )
 # Words for "the model does not exist", as servers say it when the name we send is not theirs.
 _NO_SUCH_MODEL = re.compile(r"(?i)model.{0,200}(does not exist|not found|not exist)|server is pinned to")
+# How pydantic's refusal of a request's body reads as text: the field's path, and what is wrong with it.
+_VALIDATION = re.compile(
+    r"(\d+) validation errors?:\s+\{[^{]*'loc': \('body', ([^)]*)\), 'msg': (['\"])(.*?)\3,"
+)
 
 
 @dataclass(frozen=True)
@@ -103,12 +108,27 @@ def translated(
             param=told.param,
             code=told.code or "invalid_value",
         )
+    if status == 500 and (refused := _refused_body(message)) is not None:
+        return refused
     log.warning("the server failed: status %d: %s", status, _for_log(message))
     if status == 503:
         return Unavailable("The model's server is not ready.", retry_after_s=retry_after_s or 2)
     if status == 504:
         return UpstreamTimeout("The model's server did not answer in time.", should_retry=False)
     return UpstreamFailed(f"The model's server failed with status {status}.", should_retry=False)
+
+
+def _refused_body(message: str) -> InvalidRequest | None:
+    """The client's mistake that a server tells as a failure of its own; null where it is one."""
+    found = _VALIDATION.match(message)
+    if found is None:
+        return None
+    # Behind the field's own path stand the names of the server's classes, where several are possible.
+    path = [part.strip(" '") for part in found[2].split(",")]
+    own = [part for part in path if part and part == part.lower()]
+    param = ".".join(own[: next((i for i, part in enumerate(path) if part not in own), len(own))])
+    why = f": {found[4]}" if found[1] == "1" else ""
+    return InvalidRequest(f"Invalid value for '{param}'{why}.", param=param, code="invalid_value")
 
 
 def _why(status: int) -> str:

@@ -27,6 +27,8 @@ from msp_model_service.engines.wire_engine import WireRequest
 log = logging.getLogger(__name__)
 
 _ASK_WHILE_STARTING_EVERY_S = 0.25
+_RESPONSES = "/v1/responses"
+"""Not all servers have it."""
 
 
 @dataclass
@@ -38,6 +40,7 @@ class _Server:
     upstream: Upstream | None = None
     watch: Watch | None = None
     model: KnownModel = field(default_factory=lambda: KnownModel(""))
+    has_responses: bool = False
 
 
 class OpenAiEngine:
@@ -91,6 +94,7 @@ class OpenAiEngine:
             )
         except NoModelName as error:
             raise EngineLoadFailed(str(error)) from None
+        server.has_responses = self._type.chats and probe.has_responses(plan.pace.answer_within_s)
         server.upstream = Upstream(url, base_path=plan.base_path, api_key=plan.api_key)
         server.watch = Watch(probe, plan.pace)
         server.watch.start()
@@ -113,7 +117,11 @@ class OpenAiEngine:
         features, server = self._plan.features, self._server
         known = server.model.context_length if server is not None else None
         return Capabilities(
-            paths=list(self._type.paths),
+            paths=[
+                path
+                for path in self._type.paths
+                if path != _RESPONSES or (server is not None and server.has_responses)
+            ],
             input_modalities=_modalities(self._type),
             context_length=self._plan.context_length or known,
             tools="tools" in features,

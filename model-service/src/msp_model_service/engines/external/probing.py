@@ -39,6 +39,7 @@ class Probe:
 
     def __init__(self, url: str, *, ready_path: str, base_path: str, api_key: str | None) -> None:
         self._ready_path, self._models_path = ready_path, f"{base_path}/models"
+        self._responses_path = f"{base_path}/responses"
         # A connection for each question: a kept one may have died between two of them.
         headers = {"Connection": "close", **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
         limits = httpx.Limits(max_keepalive_connections=0)
@@ -65,6 +66,14 @@ class Probe:
             return known_models(answer.json()) if answer.is_success else []
         except (httpx.TransportError, ValueError):
             return []
+
+    def has_responses(self, within_s: float) -> bool:
+        """Whether it answers `/responses`: it then complains of a request that asks nothing."""
+        try:
+            status = self._http.post(self._responses_path, json={}, timeout=within_s).status_code
+        except httpx.TransportError:
+            return False
+        return status in (200, 400, 413, 422)
 
     def figures(self, within_s: float) -> "ServerFigures | None":
         """What its metrics say; null where it has none."""

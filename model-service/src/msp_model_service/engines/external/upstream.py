@@ -1,6 +1,7 @@
 """Requests to the server, over httpx."""
 
 import logging
+import re
 from collections.abc import AsyncGenerator
 
 import httpx
@@ -13,6 +14,7 @@ log = logging.getLogger(__name__)
 
 _CONNECT_S = 5.0
 _MAX_ERROR_BYTES = 64 * 1024
+_UUID = re.compile(r"^(?:req_)?([0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12})$", re.IGNORECASE)
 
 
 class HttpAnswer:
@@ -59,8 +61,8 @@ class Upstream:
     async def open(self, request: WireRequest, *, model_name: str, model_id: str) -> HttpAnswer:
         """The head of a good answer. Raises ApiError."""
         headers = {"Content-Type": request.content_type, "Accept-Encoding": "identity", "Connection": "close"}
-        if request.request_id:
-            headers["x-request-id"] = request.request_id
+        if (their_id := _uuid_in(request.request_id or "")) is not None:
+            headers["x-request-id"] = their_id
         sent = self._client.build_request(
             "POST",
             self._base_path + request.path.removeprefix("/v1"),
@@ -83,6 +85,15 @@ class Upstream:
             raise await _error(response, model_name=model_name, model_id=model_id)
         finally:
             await response.aclose()
+
+
+def _uuid_in(request_id: str) -> str | None:
+    """What of our id a server is told: llama-cpp-python's refuses every request whose id is no UUID.
+
+    Our own ids are one behind a prefix, so that they are found in the server's log all the same.
+    """
+    found = _UUID.search(request_id)
+    return found[1] if found else None
 
 
 async def _error(response: httpx.Response, *, model_name: str, model_id: str) -> ApiError:
