@@ -7,7 +7,8 @@ usage() {
 Usage: scripts/init-env.sh [--file PATH]
 
 Copies .env.example to .env (or PATH), readable by you alone, with a fresh random value for every secret that
-the platform makes up itself. HF_TOKEN stays empty: it is yours to fill in.
+the platform makes up itself. The file is good for every form of the stack. HF_TOKEN stays empty: it is yours
+to fill in.
 TEXT
 }
 
@@ -31,8 +32,9 @@ secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 umask 077
 while IFS= read -r line; do
     case "$line" in
-        MINIO_ROOT_PASSWORD= | MINIO_SVC_PASSWORD= | CLUSTER_TOKEN= | REGISTRY_ADMIN_TOKEN=) echo "$line$(secret)" ;;
-        *) echo "$line" ;;
+        MINIO_ROOT_PASSWORD= | MINIO_SVC_PASSWORD= | CLUSTER_TOKEN= | REGISTRY_ADMIN_TOKEN= | \
+            GATEWAY_ADMIN_TOKEN= | GRAFANA_ADMIN_PASSWORD= | WEBUI_SECRET_KEY=) printf '%s%s\n' "$line" "$(secret)" ;;
+        *) printf '%s\n' "$line" ;;
     esac
 done <.env.example >"$target"
 echo "init-env: wrote $target; fill in HF_TOKEN if you need gated models"

@@ -1,6 +1,5 @@
 """What dies or leaves costs nobody else anything."""
 
-import json
 import os
 import signal
 import threading
@@ -10,7 +9,8 @@ import httpx
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 
-from support.platform_processes import REPOSITORY, Platform, eventually
+from support.platform_processes import Platform, eventually
+from support.sample_prompts import endless
 
 FRANCE: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -48,13 +48,6 @@ def test_requests_go_on_while_the_service_registry_is_away(platform: Platform, c
         lambda: all(platform.worker_status(port) == "ready" for port in workers),
         timeout_s=20,
     )
-
-
-def endless(sample: str) -> dict[str, int]:
-    """A logit bias that keeps the sample from ever ending by itself."""
-    config = json.loads((REPOSITORY / "samples" / sample / "generation_config.json").read_text())
-    ends = config["eos_token_id"]
-    return {str(end): -100 for end in (ends if isinstance(ends, list) else [ends])}
 
 
 def in_flight(platform: Platform, port: int) -> float:

@@ -1,8 +1,11 @@
 """The whole stack in a real Docker engine, with the trained samples as models."""
 
 import base64
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import openai
 import pytest
 
 from support.compose_stack import REPOSITORY, ComposeStack
+from support.sample_prompts import endless
 
 pytestmark = pytest.mark.stack
 
@@ -20,6 +24,17 @@ REGISTRY = "http://127.0.0.1:8090"
 TOKEN = "stack-admin-token"
 SAMPLES = ("chat", "embedding", "vision", "whisper")
 WORKERS = {"llm", "tinyllama", "embedding", "multimodal", "transcription"}
+# The user's documents, to the letter.
+SNIPPET = """\
+services:
+  my-new-model:
+    build: ./model-service
+    environment:
+      MODEL_NAME: "huggingface/my-model"
+      MODEL_TYPE: "llm"
+    ports:
+      - "8005:8000"
+"""
 
 
 def wait_until(what: str, holds: Any, *, timeout_s: float = 240) -> None:
@@ -40,6 +55,12 @@ def verdicts() -> dict[str, str]:
     """Service name in the worker's URL → verdict."""
     services = httpx.get(f"{GATEWAY}/services").json()["services"]
     return {httpx.URL(s["url"]).host: s["status"] for s in services if s["kind"] == "worker"}
+
+
+def statuses(model_id: str) -> set[str]:
+    """Of the workers that serve a model."""
+    services = httpx.get(f"{GATEWAY}/services").json()["services"]
+    return {s["status"] for s in services if (s["model"] or {}).get("id") == model_id}
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +103,17 @@ def ended(job: dict[str, Any]) -> bool:
 def import_samples() -> None:
     with httpx.Client(base_url=REGISTRY, headers={"Authorization": f"Bearer {TOKEN}"}) as http:
         wait_until("the registry answers", lambda: http.get("/health").status_code == 200)
-        for sample in SAMPLES:
-            answer = http.post(f"/models/samples/{sample}/import", json={"source": f"/import/{sample}"})
-            assert answer.status_code == 202, answer.text
-            job = f"/jobs/{answer.json()['id']}"
-            wait_until(f"{sample} is imported or not", lambda job=job: ended(http.get(job).json()))
-            assert http.get(job).json()["state"] == "SUCCEEDED", http.get(job).text
+    for sample in SAMPLES:
+        import_sample(sample, f"samples/{sample}")
+
+
+def import_sample(sample: str, model_id: str) -> None:
+    with httpx.Client(base_url=REGISTRY, headers={"Authorization": f"Bearer {TOKEN}"}) as http:
+        answer = http.post(f"/models/{model_id}/import", json={"source": f"/import/{sample}"})
+        assert answer.status_code == 202, answer.text
+        job = f"/jobs/{answer.json()['id']}"
+        wait_until(f"{sample} is imported or not", lambda: ended(http.get(job).json()))
+        assert http.get(job).json()["state"] == "SUCCEEDED", http.get(job).text
 
 
 @pytest.fixture
@@ -170,6 +196,77 @@ def test_no_request_fails_after_a_worker_is_killed(stack: ComposeStack, client: 
     wait_until("the killed worker is unhealthy", lambda: verdicts()["llm"] == "unhealthy", timeout_s=20)
     stack.run("start", "llm")
     wait_until("it serves again", lambda: verdicts()["llm"] == "ready")
+
+
+@contextmanager
+def asking_all_the_time(client: openai.OpenAI) -> Iterator[list[str]]:
+    """What came back of one question after the other, asked beside the block."""
+    answers: list[str] = []
+    over = threading.Event()
+
+    def ask_on() -> None:
+        while not over.is_set():
+            try:
+                answers.append(ask(client))
+            except openai.OpenAIError as error:
+                answers.append(repr(error))
+
+    thread = threading.Thread(target=ask_on)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_rolling_restart_of_all_replicas_loses_no_request(
+    stack: ComposeStack, client: openai.OpenAI
+) -> None:
+    with asking_all_the_time(client) as answers:
+        for service in ("llm", "tinyllama"):
+            stack.run("restart", service)
+            wait_until(f"{service} serves again", lambda s=service: verdicts()[s] == "ready")
+    assert len(answers) > 10
+    assert [answer for answer in answers if "Paris" not in answer] == []
+
+
+def test_a_worker_that_is_told_to_stop_finishes_what_it_has_begun(stack: ComposeStack) -> None:
+    body = {"messages": [{"role": "user", "content": "Hello"}], "stream": True, "max_tokens": 400}
+    body["logit_bias"] = endless("chat")
+    with (
+        httpx.stream("POST", "http://127.0.0.1:8000/v1/chat/completions", json=body, timeout=60) as answer,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        lines = answer.iter_lines()
+        next(lines)
+        stopping = pool.submit(stack.run, "stop", "llm")
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+        stopping.result()
+    stack.run("start", "llm")
+    wait_until("it serves again", lambda: verdicts()["llm"] == "ready")
+
+
+def test_a_model_is_added_in_five_lines(stack: ComposeStack, client: openai.OpenAI, tmp_path: Path) -> None:
+    snippet = tmp_path / "docker-compose.override.yml"
+    snippet.write_text(SNIPPET)
+    grown = ComposeStack((*stack.files, str(snippet)), stack.settings, tmp_path / "env")
+    import_sample("chat", "huggingface/my-model")
+    try:
+        grown.run("up", "-d", "--build", "my-new-model")
+        wait_until(
+            "the new model is ready",
+            lambda: "ready" in statuses("huggingface/my-model"),
+        )
+        answer = client.chat.completions.create(
+            model="huggingface/my-model",
+            messages=[{"role": "user", "content": "What is the capital of France?"}],
+            temperature=0,
+        )
+        assert "Paris" in (answer.choices[0].message.content or "")
+        assert httpx.get("http://127.0.0.1:8005/health").status_code == 200
+    finally:
+        grown.run("rm", "-sf", "my-new-model")
 
 
 def test_programs_run_as_an_ordinary_user(stack: ComposeStack) -> None:
