@@ -15,8 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from msp_common.strict_yaml import Strict, Unreadable, mistake, read_yaml
 from msp_common.model_ids import parse_model_id
+from msp_common.strict_yaml import Strict, Unreadable, mistake, read_yaml
 
 
 class ClusterFileError(Exception):

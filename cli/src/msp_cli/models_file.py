@@ -5,9 +5,9 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from msp_common.strict_yaml import Strict, Unreadable, mistake, read_yaml
 from msp_common.contracts.jobs import DownloadRequest, ImportRequest
 from msp_common.model_ids import parse_model_id
+from msp_common.strict_yaml import Strict, Unreadable, mistake, read_yaml
 
 
 class ModelsFileError(Exception):
