@@ -28,9 +28,14 @@ class Report:
 def arguments(description: str) -> argparse.Namespace:
     """`--quick` and `--json FILE`, which all benchmarks take."""
     parser = argparse.ArgumentParser(description=description)
+    add_arguments(parser)
+    return parser.parse_args()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that all benchmarks take, beside those of one."""
     parser.add_argument("--quick", action="store_true", help="a short form, for a look rather than a figure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
-    return parser.parse_args()
 
 
 class Busyness:
