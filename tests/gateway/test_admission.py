@@ -1,15 +1,13 @@
 """Requests that are not let in, or that must wait."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal
 
 import httpx
 from starlette.datastructures import Headers
 
 from msp_common.errors import TooManyRequests, Unauthenticated
-from msp_gateway.admission import Identity
+from msp_gateway.admission import Ask, Identity, OpenPlace, Place
 from msp_gateway.head import Head
 from support.fake_worker import FakeWorker
 from support.gateway_cluster import LLM, serving_gateway, worker
@@ -30,24 +28,31 @@ class Gate:
     """Lets requests wait for its opening, or refuses; remembers who came and who is inside."""
 
     def __init__(self, *, refuses: bool = False) -> None:
-        self.came: list[tuple[Identity, Head]] = []
+        self.came: list[Ask] = []
         self.waiting = 0
         self._refuses = refuses
 
-    def admit(self, identity: Identity, head: Head) -> AbstractAsyncContextManager[None]:
-        self.came.append((identity, head))
-        return self._place()
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    def admit(self, ask: Ask) -> Place:
+        self.came.append(ask)
         if self._refuses:
             raise TooManyRequests("The queue is full.", retry_after_s=3)
-        self.waiting += 1
-        try:
-            await asyncio.Event().wait()
-            yield
-        finally:
-            self.waiting -= 1
+        return WaitsForEver(self)
+
+
+class WaitsForEver(OpenPlace):
+    """A place that is never granted."""
+
+    granted = False
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        gate.waiting += 1
+
+    async def wait(self) -> None:
+        await asyncio.Event().wait()
+
+    def __exit__(self, *_: object) -> None:
+        self._gate.waiting -= 1
 
 
 async def test_a_wrong_key_is_refused_before_the_body_is_read() -> None:
@@ -71,7 +76,9 @@ async def test_a_full_queue_is_told_with_a_time_to_come_back() -> None:
                 f"{gateway.url}/v1/chat/completions", json={"model": LLM, "stream": True}
             )
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
-    assert gate.came == [(Identity("anonymous"), Head(LLM, True))]
+    assert [(ask.identity, ask.head, ask.model_id) for ask in gate.came] == [
+        (Identity("anonymous"), Head(LLM, True), LLM)
+    ]
 
 
 async def test_a_client_that_leaves_while_it_waits_gives_up_its_place() -> None:

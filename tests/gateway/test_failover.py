@@ -205,12 +205,13 @@ async def test_without_a_first_byte_in_time_nobody_else_is_asked(
     age_s: float | None, reports: list[tuple[str, str]]
 ) -> None:
     async with FakeWorker(stalls) as one, FakeWorker() as two:
-        with serving_gateway(
-            worker("one", url=one.url, load=WorkerLoad(last_progress_age_s=age_s)),
-            worker("two", url=two.url, load=WorkerLoad(queued=5)),
-            first_byte_timeout_s=0.2,
-        ) as gateway:
-            answer = await post(gateway, CHAT)
+        free, busy = worker("one", url=one.url), worker("two", url=two.url, load=WorkerLoad(queued=5))
+        with serving_gateway(free, busy, first_byte_timeout_s=0.5) as gateway:
+            asking = asyncio.create_task(post(gateway, CHAT))
+            await one.asked.wait()
+            at_work = worker("one", url=one.url, load=WorkerLoad(last_progress_age_s=age_s))
+            gateway.directory.told = [at_work, busy]
+            answer = await asking
             await asyncio.wait_for(one.seen[0].client_gone.wait(), 5)
     assert answer.status_code == 504
     assert answer.headers["x-should-retry"] == "false"

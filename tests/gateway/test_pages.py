@@ -8,8 +8,8 @@ from openai import AsyncOpenAI, NotFoundError
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Capabilities, ServiceStatus, Verdict
+from msp_gateway.catalogue import Catalogue
 from msp_gateway.model_list import model_cards
-from msp_gateway.resolve import Catalogue
 from msp_gateway.settings import ConfiguredModel, GatewaySettings
 from support.gateway_cluster import Cluster, FakeDirectory, serving_gateway, worker
 

@@ -1,7 +1,7 @@
 """In which order replicas are asked."""
 
 from msp_common.contracts.workers import Verdict, Worker, WorkerLoad
-from msp_gateway.pick import pick
+from msp_gateway.pick import Seen, pick
 from support.gateway_cluster import worker
 
 
@@ -10,8 +10,11 @@ def order(
     in_flight: dict[str, int] | None = None,
     cooling: frozenset[str] = frozenset(),
     turn: int = 0,
+    shares: dict[str, float] | None = None,
+    conversation: str | None = None,
 ) -> str:
-    return "".join(w.id for w in pick(workers, in_flight or {}, cooling, turn))
+    seen = Seen(in_flight or {}, cooling, shares or {})
+    return "".join(w.id for w in pick(workers, seen, turn, conversation))
 
 
 A, B, C = worker("a"), worker("b"), worker("c")
@@ -42,3 +45,40 @@ def test_all_are_still_asked_when_all_are_cooling() -> None:
 
 def test_nobody_is_picked_from_nobody() -> None:
     assert order() == ""
+
+
+def test_a_replica_that_says_itself_that_it_stands_still_comes_after_suspects() -> None:
+    still = worker("x", load=WorkerLoad(in_flight=1, last_progress_age_s=30))
+    suspect = worker("s", verdict=Verdict.SUSPECT)
+    assert order(still, suspect, A, in_flight={"a": 9}) == "asx"
+
+
+def test_a_newcomer_gets_its_share_of_the_work_and_no_more() -> None:
+    in_flight = dict.fromkeys("abc", 0)
+    for turn in range(210):
+        first = order(A, B, C, in_flight=in_flight, shares={"c": 0.1}, turn=turn)[0]
+        in_flight[first] += 1
+    assert in_flight == {"a": 100, "b": 100, "c": 10}
+
+
+def test_a_conversation_comes_back_to_its_replica_while_that_is_not_much_busier() -> None:
+    home = order(A, B, C, conversation="x")[0]
+    other = {"a", "b", "c"} - {home}
+    assert all(order(A, B, C, conversation="x", turn=turn)[0] == home for turn in range(9))
+    assert order(A, B, C, conversation="x", in_flight={home: 2})[0] == home
+    assert order(A, B, C, conversation="x", in_flight={home: 3})[0] in other
+    assert order(A, B, C, conversation="x", in_flight={home: 22, **dict.fromkeys(other, 10)})[0] == home
+    assert order(A, B, C, conversation="x", in_flight={home: 23, **dict.fromkeys(other, 10)})[0] in other
+
+
+def test_a_conversations_replica_is_left_when_it_is_in_doubt() -> None:
+    home = order(A, B, C, conversation="x")[0]
+    assert order(A, B, C, conversation="x", cooling=frozenset(home))[0] != home
+
+
+def test_conversations_spread_and_stay_when_a_replica_goes() -> None:
+    names = [f"conversation {number}" for number in range(300)]
+    before = {name: order(A, B, C, conversation=name)[0] for name in names}
+    assert all(60 < list(before.values()).count(home) < 140 for home in "abc")
+    after = {name: order(A, B, conversation=name)[0] for name in names}
+    assert all(after[name] == home for name, home in before.items() if home != "c")

@@ -108,9 +108,8 @@ async def test_a_client_that_leaves_before_the_answer_is_told_to_the_worker_at_o
             await asyncio.wait_for(one.seen[0].client_gone.wait(), 5)
             assert time.monotonic() - left < LEAVING_S
             metrics = await settled_metrics(gateway)
-    assert (
-        'msp_gateway_requests_total{model="org/chat",path="/v1/chat/completions",status="499"} 1' in metrics
-    )
+    labels = 'key="anonymous",model="org/chat",path="/v1/chat/completions"'
+    assert f'msp_gateway_requests_total{{{labels},status="499"}} 1' in metrics
     assert gateway.reports.told == []
 
 
@@ -190,7 +189,7 @@ async def test_metrics_tell_requests_tries_and_first_bytes() -> None:
             await post(gateway, CHAT)
             page = await settled_metrics(gateway)
     labels = 'model="org/chat",path="/v1/chat/completions"'
-    assert f'msp_gateway_requests_total{{{labels},status="200"}} 1.0' in page
+    assert f'msp_gateway_requests_total{{key="anonymous",{labels},status="200"}} 1.0' in page
     assert 'msp_gateway_failed_tries_total{model="org/chat",what="reset"} 1.0' in page
     assert f"msp_gateway_first_byte_seconds_count{{{labels}}} 1.0" in page
 

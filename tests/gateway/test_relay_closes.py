@@ -3,20 +3,25 @@
 from contextlib import suppress
 
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.types import Message
 
 from msp_common.errors import ApiError
-from msp_gateway.accounting import Record
+from msp_gateway.accounting import Accounts
 from msp_gateway.head import JsonRequest
-from msp_gateway.relay import Call, Relay
+from msp_gateway.record import Record
+from msp_gateway.relay import Call, Candidate, Relay
 from msp_gateway.replicas import Replicas
+from msp_gateway.stalls import Limits, Progress
 from msp_gateway.upstream import UpstreamRefused, UpstreamReset
+from msp_gateway.watchdog import Watchdog
 from support.gateway_cluster import FakeReports, GatewayClock, worker
 from support.gateway_upstream import FakeAnswer, FakeUpstream
 
 JSON = ((b"content-type", b"application/json"),)
 EVENTS = ((b"content-type", b"text/event-stream"),)
 RESET = UpstreamReset("gone")
+ALL = [Candidate(worker(name)) for name in "abc"]
 CALL = Call("/v1/chat/completions", (), JsonRequest([b"{}"]))
 
 
@@ -67,14 +72,17 @@ async def test_every_exchange_is_closed_once(
     upstream = FakeUpstream(*script)
     relay = over(upstream, replicas)
     with suppress(ApiError, ClientBroke):
-        await relay.run(CALL, [worker("a"), worker("b"), worker("c")], record(), Sent(client_breaks_at))
+        await relay.run(CALL, ALL, record(), Sent(client_breaks_at))
     assert len(upstream.asked) == len(script)
     assert [answer.closed for answer in answers] == [1] * len(answers)
     assert replicas.in_flight == {}
 
 
 def over(upstream: FakeUpstream, replicas: Replicas) -> Relay:
-    return Relay(upstream, replicas, FakeReports(), first_byte_timeout_s=5, on_first_byte=lambda record: None)
+    watchdog = Watchdog(Limits(look_after_s=5, give_up_after_s=5), lambda worker_id: Progress.UNKNOWN)
+    return Relay(
+        upstream, replicas, FakeReports(), watchdog, worker, Accounts(CollectorRegistry(), lambda: 0.0)
+    )
 
 
 def record() -> Record:
@@ -84,13 +92,14 @@ def record() -> Record:
 async def test_an_empty_answer_is_an_answer() -> None:
     sent = Sent()
     relay = over(FakeUpstream(FakeAnswer(204)), Replicas(5, GatewayClock()))
-    assert await relay.run(CALL, [worker("a")], record(), sent)
-    assert (sent.messages[0]["status"], sent.body) == (204, b"")
+    last = await relay.run(CALL, ALL[:1], record(), sent)
+    assert (sent.messages[0]["status"], sent.body, last) == (204, b"", b"")
 
 
 async def test_a_stream_that_ends_without_an_empty_line_is_passed_on_whole() -> None:
     sent = Sent()
     answer = FakeAnswer(200, b"data: 1\n\nda", b"ta: 2\n", headers=EVENTS)
     relay = over(FakeUpstream(answer), Replicas(5, GatewayClock()))
-    assert await relay.run(CALL, [worker("a")], record(), sent)
-    assert sent.body == b"data: 1\n\ndata: 2\n"
+    last = await relay.run(CALL, ALL[:1], record(), sent)
+    assert last is not None
+    assert sent.body + last == b"data: 1\n\ndata: 2\n"

@@ -1,86 +1,125 @@
-"""One record for every relayed request: to the metrics, and as one log line without content."""
+"""What is counted of every relayed request, and its log line, which holds no content."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
-from msp_gateway.failures import FailedTry
-
-CLIENT_LEFT_STATUS = 499
-"""How a request is counted whose client left before the answer began; no client ever sees it."""
+from msp_gateway.record import CLIENT_LEFT_STATUS, Record
+from msp_gateway.tallies import Distribution, Tallies, Tally
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_ADDED_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Record:
-    """What is known of one request; filled in on its way. Moments are the clock's seconds."""
-
-    request_id: str
-    path: str
-    started: float
-    identity: str | None = None
-    requested_model: str | None = None
-    stream: bool = False
-    model: str | None = None
-    """The model that answered, or that was asked last."""
-    worker: str | None = None
-    failed: list[FailedTry] = field(default_factory=list)
-    status: int | None = None
-    first_byte: float | None = None
-    complete: bool = False
-    """Whether the answer reached its end: not so when the worker broke off or the client left."""
 
 
 class Accounts:
     """Keeps the gateway's own metrics."""
 
-    def __init__(self, metrics: CollectorRegistry, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        metrics: CollectorRegistry,
+        clock: Callable[[], float],
+        *,
+        on_open: Callable[[Record], None] = lambda record: None,
+        now: Callable[[], float] = time.time,
+        request_log: Callable[[str, Mapping[str, object]], None] | None = None,
+    ) -> None:
+        """`on_open` is told of every record; `now` is the time since the epoch.
+
+        `request_log` takes the id and the fields of each line; without it they go to this module's logger.
+        """
+        self._log = request_log or _to_logger
         self._clock = clock
-        self._in_flight = Gauge(
-            "msp_gateway_requests_in_flight", "Requests being worked on", ["path"], registry=metrics
+        self._now = now
+        self._on_open = on_open
+        self._in_flight = Tally(
+            "msp_gateway_requests_in_flight", "Requests being worked on", ["path"], gauge=True
         )
-        self._requests = Counter(
+        self._requests = Tally(
             "msp_gateway_requests",
             "Requests by how they ended; 499 is a client that left before the answer began",
-            ["path", "model", "status"],
-            registry=metrics,
+            ["path", "model", "key", "status"],
         )
-        self._incomplete = Counter(
+        self._errors = Tally(
+            "msp_gateway_errors",
+            "Requests that were no success, by why: the error's code, or what happened at the worker",
+            ["path", "model", "cause"],
+        )
+        self._incomplete = Tally(
             "msp_gateway_answers_incomplete",
             "Answers that began and did not reach their end",
             ["path", "model"],
-            registry=metrics,
         )
-        self._failed_tries = Counter(
+        self._failed_tries = Tally(
             "msp_gateway_failed_tries",
             "Tries at a worker that brought no good answer, by what happened",
             ["model", "what"],
-            registry=metrics,
         )
-        self._first_byte_s = Histogram(
+        self._retries = Tally("msp_gateway_retries", "Times that another replica was asked", ["model"])
+        self._resumes = Tally(
+            "msp_gateway_resumes",
+            "Streams whose worker died in the middle, by what came of going on with them: resumed, "
+            "impossible, failed",
+            ["model", "outcome"],
+        )
+        self._first_byte_s = Distribution(
             "msp_gateway_first_byte_seconds",
             "Time from the request's arrival to the first byte of its answer",
             ["path", "model"],
-            buckets=_SECONDS,
-            registry=metrics,
+            _SECONDS,
         )
-        self._duration_s = Histogram(
+        self._added_s = Distribution(
+            "msp_gateway_added_latency_seconds",
+            "Time from a request's last byte to asking a worker, without the time in the queue",
+            ["path"],
+            _ADDED_S,
+        )
+        self._queue_s = Distribution(
+            "msp_gateway_queue_seconds",
+            "Time that requests waited for a place",
+            ["path", "model"],
+            _SECONDS,
+        )
+        self._duration_s = Distribution(
             "msp_gateway_request_seconds",
             "Time from the request's arrival to the end of its answer",
             ["path", "model"],
-            buckets=_SECONDS,
-            registry=metrics,
+            _SECONDS,
+        )
+        metrics.register(
+            Tallies(
+                self._in_flight,
+                self._requests,
+                self._errors,
+                self._incomplete,
+                self._failed_tries,
+                self._retries,
+                self._resumes,
+                self._first_byte_s,
+                self._added_s,
+                self._queue_s,
+                self._duration_s,
+            )
         )
 
     def open(self, request_id: str, path: str) -> Record:
         """A request has arrived. Every record that is opened must be closed."""
-        self._in_flight.labels(path).inc()
-        return Record(request_id, path, self._clock())
+        self._in_flight.add(path)
+        record = Record(request_id, path, self._clock(), self._now())
+        self._on_open(record)
+        return record
+
+    def read(self, record: Record) -> None:
+        """The request is there whole."""
+        record.read = self._clock()
+
+    def asks(self, record: Record, worker: str, model: str) -> None:
+        """A worker is asked."""
+        record.model, record.worker = model, worker
+        record.asked.append((worker, model, self._clock()))
 
     def first_byte(self, record: Record) -> None:
         """The answer's first byte is there."""
@@ -88,33 +127,52 @@ class Accounts:
 
     def close(self, record: Record) -> None:
         """The request has ended, in whatever way."""
-        now = self._clock()
-        # Only models that exist become labels: a client could make up any number of others.
-        model = record.model or ""
-        status = str(record.status or CLIENT_LEFT_STATUS)
-        first_byte_s = None if record.first_byte is None else round(record.first_byte - record.started, 4)
-        self._in_flight.labels(record.path).dec()
-        self._requests.labels(record.path, model, status).inc()
-        self._duration_s.labels(record.path, model).observe(now - record.started)
-        if first_byte_s is not None:
-            self._first_byte_s.labels(record.path, model).observe(first_byte_s)
+        record.ended = self._clock()
+        duration_s = record.ended - record.started
+        # Only models and keys that exist become labels: a client could make up any number of others.
+        path, model = record.path, record.model or ""
+        status = record.status or CLIENT_LEFT_STATUS
+        self._in_flight.add(path, by=-1)
+        self._requests.add(path, model, record.identity or "", str(status))
+        self._duration_s.add(duration_s, path, model)
+        if (cause := record.cause) is not None:
+            self._errors.add(path, model, cause)
+        if record.first_byte is not None:
+            self._first_byte_s.add(record.first_byte - record.started, path, model)
             if not record.complete:
-                self._incomplete.labels(record.path, model).inc()
+                self._incomplete.add(path, model)
+        if record.waited_s is not None:
+            self._queue_s.add(record.waited_s, path, model)
+        if (added_s := record.added_s) is not None:
+            self._added_s.add(added_s, path)
+        if record.resumed is not None:
+            self._resumes.add(model, record.resumed)
         for tried in record.failed:
-            self._failed_tries.labels(tried.model_id, tried.what.value).inc()
-        log.info(
-            "request",
-            extra={
-                "path": record.path,
-                "status": record.status or CLIENT_LEFT_STATUS,
-                "complete": record.complete,
-                "stream": record.stream,
-                "identity": record.identity,
-                "requested_model": record.requested_model,
-                "model": record.model,
-                "worker": record.worker,
-                "failed_tries": [f"{t.worker_id}:{t.what}" for t in record.failed],
-                "first_byte_s": first_byte_s,
-                "duration_s": round(now - record.started, 4),
-            },
-        )
+            self._failed_tries.add(tried.model_id, tried.what.value)
+        for _, asked_model, _ in record.asked[1:]:
+            self._retries.add(asked_model)
+        self._log(record.request_id, _log_fields(record, status, duration_s))
+
+
+def _to_logger(request_id: str, fields: Mapping[str, object]) -> None:
+    log.info("request", extra={"request_id": request_id, **fields})
+
+
+def _log_fields(record: Record, status: int, duration_s: float) -> dict[str, object]:
+    first_byte_s = None if record.first_byte is None else round(record.first_byte - record.started, 4)
+    return {
+        "path": record.path,
+        "status": status,
+        "error": record.error,
+        "complete": record.complete,
+        "stream": record.stream,
+        "identity": record.identity,
+        "requested_model": record.requested_model,
+        "model": record.model,
+        "worker": record.worker,
+        "resumed": record.resumed,
+        "failed_tries": [f"{tried.worker_id}:{tried.what}" for tried in record.failed],
+        "waited_s": None if record.waited_s is None else round(record.waited_s, 4),
+        "first_byte_s": first_byte_s,
+        "duration_s": round(duration_s, 4),
+    }

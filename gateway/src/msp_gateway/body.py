@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from msp_common.errors import PayloadTooLarge
 
@@ -108,24 +108,47 @@ class SplicedBody:
                 yield after
 
 
-async def arriving(receive: Receive, limit_bytes: int, announced: str | None) -> AsyncIterator[bytes]:
+async def arriving(receive: Receive, limit_bytes: int, announced: bytes | None) -> AsyncIterator[bytes]:
     """The body's bytes as they come in; `announced` is the Content-Length, if there is one.
 
     Raises PayloadTooLarge as soon as the body is announced, or turns out, to be longer than the limit, and
     ClientLeft when the client goes away before its end.
     """
-    too_large = PayloadTooLarge(f"The body is larger than the limit of {limit_bytes} bytes.", param="body")
-    if announced is not None and announced.isdigit() and int(announced) > limit_bytes:
-        raise too_large
+    _check_announced(announced, limit_bytes)
     seen, more = 0, True
     while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        chunk = message.get("body", b"")
-        more = message.get("more_body", False)
+        chunk, more = _part(await receive())
         seen += len(chunk)
         if seen > limit_bytes:
-            raise too_large
+            raise _too_large(limit_bytes)
         if chunk:
             yield chunk
+
+
+async def read_parts(receive: Receive, limit_bytes: int, announced: bytes | None) -> list[bytes]:
+    """The same, all at once: most bodies come in one piece."""
+    _check_announced(announced, limit_bytes)
+    parts, seen, more = [], 0, True
+    while more:
+        chunk, more = _part(await receive())
+        seen += len(chunk)
+        if seen > limit_bytes:
+            raise _too_large(limit_bytes)
+        if chunk:
+            parts.append(chunk)
+    return parts
+
+
+def _check_announced(announced: bytes | None, limit_bytes: int) -> None:
+    if announced is not None and announced.isdigit() and int(announced) > limit_bytes:
+        raise _too_large(limit_bytes)
+
+
+def _part(message: Message) -> tuple[bytes, bool]:
+    if message["type"] == "http.disconnect":
+        raise ClientLeft
+    return message.get("body", b""), message.get("more_body", False)
+
+
+def _too_large(limit_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is larger than the limit of {limit_bytes} bytes.", param="body")

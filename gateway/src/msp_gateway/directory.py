@@ -28,6 +28,11 @@ class Directory(Protocol):
         """Why the service registry cannot be heard now; None while it can."""
 
 
+def find(directory: Directory, worker_id: str) -> Worker | None:
+    """A worker as it was heard of last; None when it is not known, or no longer."""
+    return next((worker for worker in directory.workers() if worker.id == worker_id), None)
+
+
 class SnapshotSource(Protocol):
     """Where snapshots come from. Both raise ServiceRegistryAway."""
 
@@ -53,6 +58,7 @@ class WatchedDirectory:
         self._kept_until: float | None = None
         self._heard_at: float | None = None
         self._away: str | None = "it was not asked yet"
+        self._told = asyncio.Event()
 
     def workers(self) -> Sequence[Worker]:
         """All known workers; empty before the first snapshot."""
@@ -69,6 +75,14 @@ class WatchedDirectory:
     def away(self) -> str | None:
         """Why the service registry cannot be heard now; None while it can."""
         return self._away
+
+    async def wait_told(self, at_most_s: float) -> None:
+        """Wait for the first snapshot, but no longer than this."""
+        try:
+            async with asyncio.timeout(at_most_s):
+                await self._told.wait()
+        except TimeoutError:
+            log.warning("the service registry has told nothing in %g s; workers are not known yet", at_most_s)
 
     async def run(self) -> None:
         """Follow the service registry for ever: watch, and while that fails ask, with growing pauses."""
@@ -101,6 +115,7 @@ class WatchedDirectory:
         if self._before_loss and self._kept_until is None:
             self._kept_until = self._clock() + LEASE_S
         self._workers, self._away = snapshot.workers, None
+        self._told.set()
 
     def _lose_stream(self) -> None:
         self._forget_old()

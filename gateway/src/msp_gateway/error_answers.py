@@ -16,6 +16,8 @@ class ErrorAnswer:
 
     status: int
     body: bytes
+    code: str | None = None
+    param: str | None = None
     retry_after: bytes | None = None
     should_retry: bool | None = None
 
@@ -29,7 +31,7 @@ class ErrorAnswer:
         return headers
 
 
-def enveloped(status: int, body: bytes) -> bytes:
+def read_error(status: int, body: bytes) -> ErrorAnswer:
     """The worker's body where it is an envelope, else one around the message that it holds, if any."""
     try:
         answer: Any = msgspec.json.decode(body)
@@ -38,9 +40,15 @@ def enveloped(status: int, body: bytes) -> bytes:
     error = answer.get("error") if isinstance(answer, dict) else None
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         whole = {"type": "server_error" if status >= 500 else "invalid_request_error", "param": None}
-        return msgspec.json.encode({**answer, "error": {"code": None, **whole, **error}})
+        told = {"code": None, **whole, **error}
+        code, param = (told[key] if isinstance(told[key], str) else None for key in ("code", "param"))
+        return ErrorAnswer(status, msgspec.json.encode({**answer, "error": told}), code, param)
     said = [error] + ([answer.get(key) for key in ("detail", "message")] if isinstance(answer, dict) else [])
     text = next((s for s in said if isinstance(s, str)), "it did not say why")
-    return msgspec.json.encode(
-        from_status(status, f"The worker answered {status}: {text[:MAX_TEXT]}").envelope()
-    )
+    made = from_status(status, f"The worker answered {status}: {text[:MAX_TEXT]}")
+    return ErrorAnswer(status, msgspec.json.encode(made.envelope()), made.code, made.param)
+
+
+def enveloped(status: int, body: bytes) -> bytes:
+    """The same, but for the body alone."""
+    return read_error(status, body).body

@@ -7,6 +7,7 @@ from msp_common.sse import MEDIA_TYPE, frame
 
 _ENDS = (b"\n\n", b"\r\n\r\n")
 _DONE = b"data: [DONE]"
+_NEAR_END = len(_DONE) + 8
 MAX_HELD_BYTES = 1024 * 1024
 """An event longer than this is passed on in pieces."""
 
@@ -24,7 +25,11 @@ class EventStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes that may go on now; empty when no event has ended."""
-        data = self._held + chunk if self._held else chunk
+        if not self._held and chunk.endswith(_ENDS):
+            if _DONE in chunk[-_NEAR_END:]:
+                self.done = True
+            return chunk
+        data = self._held + chunk
         if data.endswith(_ENDS):
             end = len(data)
         else:
@@ -32,7 +37,7 @@ class EventStream:
         if end == 0 and len(data) > MAX_HELD_BYTES:
             end = len(data)
         self._held = data[end:]
-        self.done = self.done or _DONE in data[:end][-len(_DONE) - 8 :]
+        self.done = self.done or _DONE in data[:end][-_NEAR_END:]
         return data[:end]
 
     def rest(self) -> bytes:

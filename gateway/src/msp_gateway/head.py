@@ -8,13 +8,14 @@ from starlette.datastructures import Headers
 from starlette.types import Receive
 
 from msp_common.errors import InvalidRequest
-from msp_gateway.body import Body, MemoryBody, arriving
+from msp_gateway.body import Body, MemoryBody, read_parts
+from msp_gateway.headers import value_of
 
 T = TypeVar("T")
 _NULL = msgspec.Raw(b"null")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
     """`model` as the client wrote it; None when it is absent, null or empty."""
 
@@ -43,13 +44,23 @@ class _JsonHead(msgspec.Struct):
     stream: msgspec.Raw = _NULL
 
 
+class _PlainHead(msgspec.Struct):
+    """The same for a body without mistakes, which is nearly every one."""
+
+    model: str | None = None
+    stream: bool | None = None
+
+
+_plain_head = msgspec.json.Decoder(_PlainHead)
+
+
 class JsonRequest:
     """A request whose body is one JSON object."""
 
     def __init__(self, parts: list[bytes]) -> None:
         """Raises InvalidRequest for what is no JSON object, or has a `model` or `stream` of a wrong type."""
         self._parts = parts
-        self.head = _json_head(b"".join(parts))
+        self.head = _json_head(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def body_for(self, model_id: str) -> Body:
         """The client's own bytes; where the model was named otherwise or not, with the id written in."""
@@ -66,11 +77,19 @@ class JsonRequest:
 
 async def read_json(receive: Receive, headers: Headers, limit_bytes: int) -> JsonRequest:
     """Raises InvalidRequest, PayloadTooLarge and ClientLeft."""
-    parts = [chunk async for chunk in arriving(receive, limit_bytes, headers.get("content-length"))]
-    return JsonRequest(parts)
+    return JsonRequest(await read_parts(receive, limit_bytes, value_of(headers.raw, b"content-length")))
 
 
 def _json_head(body: bytes) -> Head:
+    try:
+        plain = _plain_head.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _judged_head(body)
+    return Head(plain.model or None, bool(plain.stream))
+
+
+def _judged_head(body: bytes) -> Head:
+    """With words for what is wrong."""
     if not body.strip():
         raise InvalidRequest("The request has no body; a JSON object is needed.", code="invalid_json")
     try:

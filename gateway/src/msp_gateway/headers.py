@@ -1,7 +1,5 @@
 """Which header fields cross the gateway, in either direction."""
 
-from collections.abc import Iterable
-
 from msp_gateway.upstream import RawHeaders
 
 HOP_BY_HOP = frozenset(
@@ -32,30 +30,41 @@ _NOT_FOR_WORKERS = HOP_BY_HOP | {
     b"x-client-request-id",
     b"x-request-id",
 }
+_AS_IS = (b"accept-encoding", b"identity")
 # The gateway's server writes its own date; the rest would tell of the worker behind it.
 _NOT_FOR_CLIENTS = HOP_BY_HOP | {b"date", b"server", b"set-cookie", b"x-request-id"}
 
 
 def for_worker(client_headers: RawHeaders, request_id: str) -> list[tuple[bytes, bytes]]:
     """The client's fields that go on, with the request id. The answer is asked for uncompressed, as is."""
-    return [
-        *_without(client_headers, _NOT_FOR_WORKERS),
-        (b"accept-encoding", b"identity"),
-        (b"x-request-id", request_id.encode()),
-    ]
+    fields = _without(client_headers, _NOT_FOR_WORKERS)
+    fields += (_AS_IS, (b"x-request-id", request_id.encode()))
+    return fields
 
 
 def for_client(worker_headers: RawHeaders, request_id: str) -> list[tuple[bytes, bytes]]:
     """The worker's fields that go on, with the request id."""
-    return [*_without(worker_headers, _NOT_FOR_CLIENTS), (b"x-request-id", request_id.encode())]
+    fields = _without(worker_headers, _NOT_FOR_CLIENTS)
+    fields.append((b"x-request-id", request_id.encode()))
+    return fields
 
 
 def value_of(headers: RawHeaders, name: bytes) -> bytes | None:
     """The first value of a field, by its name in lower case."""
-    return next((value for key, value in headers if key == name), None)
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
 
 
-def _without(headers: RawHeaders, dropped: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-    named = value_of(headers, b"connection") or b""
-    gone = {*dropped, *(token.strip().lower() for token in named.split(b","))}
-    return [(name, value) for name, value in headers if name not in gone]
+def _without(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    kept, named = [], b""
+    for field in headers:
+        if field[0] not in dropped:
+            kept.append(field)
+        elif field[0] == b"connection":
+            named += field[1] + b","
+    if not named:
+        return kept
+    gone = {token.strip().lower() for token in named.split(b",")}
+    return [field for field in kept if field[0] not in gone]

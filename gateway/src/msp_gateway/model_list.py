@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Verdict, Worker
-from msp_gateway.resolve import Catalogue, nearest_to_ready
+from msp_gateway.catalogue import Catalogue, nearest_to_ready
 
 _ORDER = (ModelType.LLM, ModelType.MULTIMODAL, ModelType.EMBEDDING, ModelType.TRANSCRIPTION)
 _OUTPUTS = {

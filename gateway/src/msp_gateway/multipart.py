@@ -8,6 +8,7 @@ from starlette.types import Receive
 from msp_common.errors import InvalidRequest
 from msp_gateway.body import Body, SplicedBody, SpooledBody, arriving
 from msp_gateway.head import Head
+from msp_gateway.headers import value_of
 
 FIELD_BYTES = 1024
 """The longest value of `model` and `stream` that is taken."""
@@ -136,7 +137,7 @@ async def read_form(receive: Receive, headers: Headers, limit_bytes: int) -> Mul
     body = SpooledBody()
     try:
         scan = FormScan(boundary)
-        async for chunk in arriving(receive, limit_bytes, headers.get("content-length")):
+        async for chunk in arriving(receive, limit_bytes, value_of(headers.raw, b"content-length")):
             scan.feed(chunk)
             body.append(chunk)
         if not scan.complete:

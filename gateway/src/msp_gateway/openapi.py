@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from msp_gateway.hf_inference import PREFIX
 from msp_gateway.paths import RELAY_PATHS, RelayPath
 
 _MODEL = {
@@ -16,6 +17,10 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "stream": _STREAM,
     },
     "/v1/completions": {"prompt": {"type": "string"}, "stream": _STREAM},
+    "/v1/responses": {
+        "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+        "stream": _STREAM,
+    },
     "/v1/embeddings": {"input": {"type": "array", "items": {"type": "string"}}},
     "/v1/audio/transcriptions": {"file": {"type": "string", "format": "binary"}},
     "/v1/audio/translations": {"file": {"type": "string", "format": "binary"}},
@@ -23,14 +28,21 @@ _FIELDS: dict[str, dict[str, Any]] = {
 _EXAMPLES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hello!"}], "stream": False},
     "/v1/completions": {"prompt": "Once upon a time", "max_tokens": 16},
+    "/v1/responses": {"input": "Hello!", "stream": False},
     "/v1/embeddings": {"input": ["The cat sleeps.", "A kitten naps."]},
 }
+_ERROR = {
+    "description": "An error in OpenAI's envelope",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}},
+}
+_TAGS = ["relayed to workers"]
 
 
 def add_relay_paths(schema: dict[str, Any]) -> None:
     """Write the relayed paths into a description made by FastAPI."""
     for path in RELAY_PATHS.values():
         schema["paths"][path.path] = {"post": _operation(path)}
+    schema["paths"][f"{PREFIX}{{model}}"] = {"post": _hf_inference()}
 
 
 def _operation(path: RelayPath) -> dict[str, Any]:
@@ -45,12 +57,8 @@ def _operation(path: RelayPath) -> dict[str, Any]:
     }
     if path.path in _EXAMPLES:
         body["example"] = _EXAMPLES[path.path]
-    error = {
-        "description": "An error in OpenAI's envelope",
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}},
-    }
     return {
-        "tags": ["relayed to workers"],
+        "tags": _TAGS,
         "summary": path.summary,
         "operationId": path.path.strip("/").replace("/", "_"),
         "requestBody": {
@@ -58,8 +66,45 @@ def _operation(path: RelayPath) -> dict[str, Any]:
             "content": {"multipart/form-data" if path.multipart else "application/json": body},
         },
         "responses": {
-            "200": {"description": "The worker's answer, as OpenAI's API describes it"},
-            "4XX": error,
-            "5XX": error,
+            "200": {
+                "description": "The worker's answer, as OpenAI's API describes it",
+                "headers": {
+                    "x-msp-model": {
+                        "description": "The model that answered; another one may have stood in",
+                        "schema": {"type": "string"},
+                    }
+                },
+            },
+            "4XX": _ERROR,
+            "5XX": _ERROR,
+        },
+    }
+
+
+def _hf_inference() -> dict[str, Any]:
+    return {
+        "tags": _TAGS,
+        "summary": "Write down a recording, sent as the whole body",
+        "operationId": "hf_inference_models",
+        "parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}],
+        "requestBody": {
+            "required": True,
+            "content": {"audio/*": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        "responses": {
+            "200": {
+                "description": "What was said",
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "object",
+                            "properties": {"text": {"type": "string"}},
+                            "required": ["text"],
+                        }
+                    }
+                },
+            },
+            "4XX": _ERROR,
+            "5XX": _ERROR,
         },
     }

@@ -18,7 +18,12 @@ class GatewayHealth(Health):
 
 
 def health(
-    directory: Directory, authentication: Literal["off", "on"], broken_tasks: Sequence[str], version: str
+    directory: Directory,
+    authentication: Literal["off", "on"],
+    broken_tasks: Sequence[str],
+    version: str,
+    *,
+    keys_away: str | None = None,
 ) -> GatewayHealth:
     """`down` before the first worker is known, `degraded` while none is ready or the view may be old."""
     workers, away = directory.workers(), directory.away()
@@ -33,6 +38,8 @@ def health(
         status, reason = "degraded", "no worker is ready yet"
     elif away:
         status, reason = "degraded", "the service registry is away; routing goes on by its last snapshot"
+    elif keys_away:
+        status, reason = "degraded", "the API keys cannot be read; those that were read last hold"
     age_s = directory.age_s()
     return GatewayHealth(
         status=status,
@@ -42,6 +49,7 @@ def health(
         authentication=authentication,
         snapshot_age_s=None if age_s is None else round(age_s, 3),
         parts={
+            "keys": Part(status="degraded" if keys_away else "ok", reason=keys_away or _open(authentication)),
             "service-registry": Part(status="degraded" if away else "ok", reason=away),
             "workers": Part(
                 status="ok" if ready else ("degraded" if workers else "down"),
@@ -49,6 +57,10 @@ def health(
             ),
         },
     )
+
+
+def _open(authentication: Literal["off", "on"]) -> str | None:
+    return None if authentication == "on" else "no API key is required: whoever comes may use every model"
 
 
 def own_status(health: Health, url: str | None) -> ServiceStatus:

@@ -20,6 +20,7 @@ RELAY_PATHS = {
     for relayed in (
         RelayPath("/v1/chat/completions", ModelType.LLM, "Answer a conversation"),
         RelayPath("/v1/completions", ModelType.LLM, "Continue a text"),
+        RelayPath("/v1/responses", ModelType.LLM, "Answer a conversation of items"),
         RelayPath("/v1/embeddings", ModelType.EMBEDDING, "Turn texts into vectors"),
         RelayPath("/v1/audio/transcriptions", ModelType.TRANSCRIPTION, "Write down speech", multipart=True),
         RelayPath(

@@ -1,103 +1,86 @@
-"""Which model a request is for. Pure: a function of what was asked and what is known."""
+"""Which models may answer a request. Pure: a function of what was asked and what is known."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Verdict, Worker
 from msp_common.errors import InvalidRequest, ModelNotFound, Unavailable
+from msp_gateway.catalogue import SETTLING_S, Catalogue, nearest_to_ready
+from msp_gateway.failures import Lack
 from msp_gateway.paths import RelayPath
-from msp_gateway.settings import ConfiguredModel
-
-SETTLING_S = 10.0
-"""For so long after its start the gateway takes an unknown model for one that is about to register."""
+from msp_gateway.routing_rules import DefaultOf
 
 RETRY_AFTER_S = 2.0
 
-
-_NEARNESS = (
-    Verdict.READY,
-    Verdict.SUSPECT,
-    Verdict.LOADING,
-    Verdict.FETCHING,
-    Verdict.STARTING,
-    Verdict.DRAINING,
-    Verdict.UNHEALTHY,
-    Verdict.FAILED,
-)
+MAX_REMEMBERED = 1024
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """What is known at one moment: workers, models of the settings, defaults, seconds since the start."""
+class Choice:
+    """A model that may answer. `stands_in_for`: for the lack of what; None for what was asked for."""
 
-    workers: Sequence[Worker]
-    configured: Sequence[ConfiguredModel]
-    defaults: Mapping[ModelType, str]
-    uptime_s: float
+    model_id: str
+    stands_in_for: frozenset[Lack] | None = None
 
-    @cached_property
-    def _replicas(self) -> dict[str, list[Worker]]:
-        by_model: dict[str, list[Worker]] = {}
-        for worker in self.workers:
-            by_model.setdefault(worker.lease.model.id, []).append(worker)
-        return by_model
-
-    @cached_property
-    def _types(self) -> dict[str, ModelType]:
-        configured = {model.id: model.type for model in self.configured}
-        return configured | {i: workers[0].lease.model.type for i, workers in self._replicas.items()}
-
-    def replicas(self, model_id: str) -> Sequence[Worker]:
-        """All workers of a model, whatever their state."""
-        return self._replicas.get(model_id, ())
-
-    def type_of(self, model_id: str) -> ModelType | None:
-        """None for a model that is not known."""
-        return self._types.get(model_id)
-
-    def ids_of(self, kind: ModelType) -> list[str]:
-        """All known models of a type, by name."""
-        return sorted(model_id for model_id, its_type in self._types.items() if its_type is kind)
-
-    def id_for(self, name: str) -> str | None:
-        """The model id that a client's name means: an id, else a worker's alias; None if it is neither."""
-        if self.type_of(name) is not None:
-            return name
-        return min((w.lease.model.id for w in self.workers if name in w.lease.model.aliases), default=None)
+    @property
+    def when_unavailable(self) -> bool:
+        """Whether it may answer although nobody before it said a word."""
+        return self.stands_in_for is None or Lack.UNAVAILABLE in self.stands_in_for
 
 
-def resolve(requested: str | None, path: RelayPath, known: Catalogue) -> tuple[str, ...]:
-    """Ids of the models that may answer, the preferred one first; each has a replica that is ready.
+class Resolver:
+    """What follows from a catalogue, remembered as long as it is the same: one lasts for many requests.
 
-    More than one only where the client named none: those after the first stand in for it.
+    Only names that models answer to are remembered, and so many at once.
+    """
+
+    def __init__(self) -> None:
+        self._known: Catalogue | None = None
+        self._choices: dict[tuple[str | None, str], tuple[Choice, ...]] = {}
+        self._serving: dict[tuple[str, str], Sequence[Worker]] = {}
+
+    def choices(self, requested: str | None, path: RelayPath, known: Catalogue) -> tuple[Choice, ...]:
+        """As `resolve`."""
+        self._take(known)
+        what = requested, path.path
+        choices = self._choices.get(what)
+        if choices is None:
+            choices = resolve(requested, path, known)
+            if len(self._choices) >= MAX_REMEMBERED:
+                self._choices.clear()
+            self._choices[what] = choices
+        return choices
+
+    def serving(self, model_id: str, path: RelayPath, known: Catalogue) -> Sequence[Worker]:
+        """As `serving`, of a model that is known."""
+        self._take(known)
+        what = model_id, path.path
+        workers = self._serving.get(what)
+        if workers is None:
+            workers = self._serving[what] = serving(known.replicas(model_id), path)
+        return workers
+
+    def _take(self, known: Catalogue) -> None:
+        if known is not self._known:
+            self._known = known
+            self._choices, self._serving = {}, {}
+
+
+def resolve(requested: str | None, path: RelayPath, known: Catalogue) -> tuple[Choice, ...]:
+    """The models that may answer, the preferred one first; each has a replica that is ready.
+
+    For a model that was named, only those stand in that the operator said; for the default of a type then
+    any other model of the type. The first of what is returned may be asked without more ado.
     Raises ModelNotFound, InvalidRequest for a model of the wrong kind, and Unavailable.
     """
-    if requested is None:
-        return _defaults(path, known)
-    model_id = known.id_for(requested)
-    kind = known.type_of(model_id) if model_id else None
-    if model_id is None or kind is None:
-        raise _unknown(
-            known,
-            f"The model {requested[:200]!r} does not exist; GET /v1/models lists those that do.",
-        )
-    if path.path not in kind.paths:
-        raise InvalidRequest(
-            f"{model_id} is {_article(kind)} model and does not answer {path.path}; it answers "
-            f"{' and '.join(kind.paths)}.",
-            param="model",
-            code="wrong_model_type",
-        )
-    replicas = known.replicas(model_id)
-    if serving(replicas, path):
-        return (model_id,)
-    if any(w.verdict.routable for w in replicas):
-        raise InvalidRequest(
-            f"The workers of {model_id} do not answer {path.path}.", param="model", code="wrong_model_type"
-        )
-    raise _not_ready(model_id, replicas)
+    meaning = DefaultOf(path.type) if requested is None else known.meaning_of(requested)
+    if isinstance(meaning, DefaultOf):
+        if path.path not in meaning.type.paths:
+            who = f"{requested} stands for the default {meaning.type} model, which"
+            raise _wrong_kind(who, meaning.type, path)
+        return _default(meaning.type, path, known)
+    return _named(requested or "", meaning, path, known)
 
 
 def serving(workers: Sequence[Worker], path: RelayPath) -> list[Worker]:
@@ -109,27 +92,66 @@ def serving(workers: Sequence[Worker], path: RelayPath) -> list[Worker]:
     ]
 
 
-def nearest_to_ready(replicas: Sequence[Worker]) -> Worker | None:
-    """The replica that answers, or will answer, first; None if there is none."""
-    return min(replicas, key=lambda w: _NEARNESS.index(w.verdict), default=None)
+def _named(requested: str, model_id: str, path: RelayPath, known: Catalogue) -> tuple[Choice, ...]:
+    kind = known.type_of(model_id)
+    stand_ins = _stand_ins(model_id, path, known)
+    if kind is None and not known.rules.stand_ins(model_id):
+        shown = repr(requested[:200]) + (f" (an alias of {model_id})" if model_id != requested else "")
+        raise _unknown(known, f"The model {shown} does not exist; GET /v1/models lists those that do.")
+    if kind is not None and path.path not in kind.paths:
+        raise _wrong_kind(f"{model_id} is {_article(kind)} model and", kind, path)
+    replicas = known.replicas(model_id)
+    if serving(replicas, path):
+        return (Choice(model_id), *stand_ins)
+    if any(w.verdict.routable for w in replicas):
+        raise InvalidRequest(
+            f"The workers of {model_id} do not answer {path.path}.", param="model", code="wrong_model_type"
+        )
+    if any(choice.when_unavailable for choice in stand_ins):
+        return _beginning_at_once(stand_ins)
+    raise _not_ready(model_id, replicas)
 
 
-def _defaults(path: RelayPath, known: Catalogue) -> tuple[str, ...]:
-    ids = known.ids_of(path.type)
+def _default(kind: ModelType, path: RelayPath, known: Catalogue) -> tuple[Choice, ...]:
+    chosen = known.default_of(kind)
+    ids = known.ids_of(kind)
     ready = [model_id for model_id in ids if serving(known.replicas(model_id), path)]
-    chosen = known.defaults.get(path.type) or (ids[0] if len(ids) == 1 else None)
-    if chosen is not None and known.type_of(chosen) not in (path.type, None):
-        # A default of another kind that answers this path (a multimodal model that chats) is fine.
-        ready += [chosen] if serving(known.replicas(chosen), path) else []
-    if ready:
-        return tuple(sorted(ready, key=lambda model_id: model_id != chosen))
+    # A default of another kind that answers this path (a multimodal model that chats) is fine.
+    first = chosen if chosen is not None and serving(known.replicas(chosen), path) else None
+    if chosen is None and ready:
+        first = ready[0]
+    nobody = frozenset({Lack.UNAVAILABLE})
+    # Whoever is ready answers where nobody else does, also one that the rules keep for another lack.
+    told = tuple(
+        Choice(choice.model_id, (choice.stands_in_for or nobody) | nobody)
+        if choice.model_id in ready
+        else choice
+        for choice in _stand_ins(first or chosen or "", path, known)
+    )
+    named = {first, *(choice.model_id for choice in told)}
+    others = tuple(Choice(i, nobody) for i in ready if i not in named)
+    if first is not None:
+        return (Choice(first), *told, *others)
+    if any(choice.when_unavailable for choice in (*told, *others)):
+        return _beginning_at_once((*told, *others))
     if chosen is not None:
         raise _not_ready(chosen, known.replicas(chosen))
     if ids:
-        raise Unavailable(
-            f"No {path.type} model is ready yet; {len(ids)} are known.", retry_after_s=RETRY_AFTER_S
-        )
-    raise _unknown(known, f"The request names no model, and no {path.type} model is known.")
+        raise Unavailable(f"No {kind} model is ready yet; {len(ids)} are known.", retry_after_s=RETRY_AFTER_S)
+    raise _unknown(known, f"The request names no model, and no {kind} model is known.")
+
+
+def _stand_ins(model_id: str, path: RelayPath, known: Catalogue) -> tuple[Choice, ...]:
+    return tuple(
+        Choice(stand_in.model, stand_in.when)
+        for stand_in in known.rules.stand_ins(model_id)
+        if serving(known.replicas(stand_in.model), path)
+    )
+
+
+def _beginning_at_once(choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
+    """Those that may take the place of a model which is not there come before those that only may later."""
+    return tuple(sorted(choices, key=lambda choice: not choice.when_unavailable))
 
 
 def _unknown(known: Catalogue, message: str) -> ModelNotFound | Unavailable:
@@ -140,6 +162,14 @@ def _unknown(known: Catalogue, message: str) -> ModelNotFound | Unavailable:
             retry_after_s=RETRY_AFTER_S,
         )
     return ModelNotFound(message, param="model")
+
+
+def _wrong_kind(what: str, kind: ModelType, path: RelayPath) -> InvalidRequest:
+    return InvalidRequest(
+        f"{what} does not answer {path.path}; it answers {' and '.join(kind.paths)}.",
+        param="model",
+        code="wrong_model_type",
+    )
 
 
 def _not_ready(model_id: str, replicas: Sequence[Worker]) -> Unavailable:

@@ -4,16 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from msp_common.contracts.gpus import GpuStats
 from msp_common.contracts.workers import Services
 from msp_common.errors import ModelNotFound, Unavailable
 from msp_gateway import overview
+from msp_gateway.admission import Authenticator
+from msp_gateway.catalogue import Catalogue
 from msp_gateway.directory import Directory
 from msp_gateway.model_list import ModelCard, ModelCards, model_cards
 from msp_gateway.overview import GatewayHealth
-from msp_gateway.resolve import Catalogue
 from msp_gateway.service_registry import ServiceRegistryAway
 
 
@@ -37,6 +38,7 @@ class Views:
     health: Callable[[], GatewayHealth]
     started_at: float
     own_url: str | None
+    authenticator: Authenticator
 
 
 def build_router(views: Views) -> APIRouter:
@@ -44,17 +46,20 @@ def build_router(views: Views) -> APIRouter:
     router = APIRouter()
 
     @router.get("/v1/models", tags=["models"], summary="All known models", response_model_exclude_none=True)
-    async def list_models() -> ModelCards:
-        return ModelCards(data=model_cards(views.catalogue(), views.started_at))
+    async def list_models(request: Request) -> ModelCards:
+        identity = views.authenticator.authenticate(request.headers)
+        cards = model_cards(views.catalogue(), views.started_at)
+        return ModelCards(data=[card for card in cards if identity.may_use(card.id)])
 
     @router.get(
         "/v1/models/{model_id:path}", tags=["models"], summary="One model", response_model_exclude_none=True
     )
-    async def get_model(model_id: str) -> ModelCard:
+    async def get_model(model_id: str, request: Request) -> ModelCard:
+        identity = views.authenticator.authenticate(request.headers)
         known = views.catalogue()
         wanted = known.id_for(model_id)
         card = next((c for c in model_cards(known, views.started_at) if c.id == wanted), None)
-        if card is None:
+        if card is None or not identity.may_use(card.id):
             raise ModelNotFound(f"The model {model_id[:200]!r} does not exist.", param="model")
         return card
 

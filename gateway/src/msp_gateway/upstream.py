@@ -6,7 +6,7 @@ UpstreamError
 └── UpstreamGarbage   what came back is no HTTP
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,7 +31,7 @@ class UpstreamGarbage(UpstreamError):
     """What came back is no HTTP."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class UpstreamRequest:
     """A POST to a worker. `headers` are final but for Host and Content-Length."""
 
@@ -51,10 +51,14 @@ class UpstreamResponse(Protocol):
     def headers(self) -> RawHeaders:
         """Header fields as they came, names in lower case."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, undecoded, never an empty chunk. Raises UpstreamReset, UpstreamGarbage."""
+    @property
+    def ended(self) -> bool:
+        """Whether the body has been read to its end, as far as is known without waiting."""
 
-    async def aclose(self) -> None:
+    def read(self) -> Awaitable[bytes]:
+        """The body's next bytes, undecoded; empty at its end. Raises UpstreamReset, UpstreamGarbage."""
+
+    def close(self) -> None:
         """End the exchange. Where the body has not ended, close the connection, which tells the worker."""
 
 

@@ -1,0 +1,158 @@
+"""Requests to workers, over connections that are kept."""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from msp_gateway.body import Body
+from msp_gateway.http1.connection import Connection
+from msp_gateway.http1.origin import Origin, Target, request_head, target_of
+from msp_gateway.http1.pool import Pool
+from msp_gateway.upstream import RawHeaders, UpstreamRefused, UpstreamRequest, UpstreamReset
+
+DIED_IDLE_S = 1.0
+"""A reused connection that ends so soon after the request, without a byte, had ended before it."""
+
+_BATCH_BYTES = 2 * 1024 * 1024
+_MAX_TARGETS = 1024
+
+
+class _DiedIdle(Exception):
+    """A kept connection turned out to be dead when it was used."""
+
+
+class Answer:
+    """An answer whose head has arrived."""
+
+    __slots__ = ("_client", "_connection", "_origin", "headers", "read", "status")
+
+    def __init__(self, client: "Http1Upstream", origin: Origin, connection: Connection) -> None:
+        self._client = client
+        self._origin = origin
+        self._connection: Connection | None = connection
+        self.status: int = connection.answer.status
+        self.headers: RawHeaders = connection.answer.headers
+        # Called for every event of a stream: with no coroutine in between.
+        self.read: Callable[[], Awaitable[bytes]] = connection.read
+
+    @property
+    def ended(self) -> bool:
+        """Whether the body has been read to its end, as far as is known without waiting."""
+        return self._connection is None or self._connection.answer.exhausted
+
+    def close(self) -> None:
+        """End the exchange. Where the body has not ended, close the connection, which tells the worker."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            self.read = _nothing
+            self._client.take_back(self._origin, connection)
+
+
+class Http1Upstream:
+    """Talks to workers. Belongs to the event loop in which it is first used."""
+
+    def __init__(self, connect_timeout_s: float, tls: ssl.SSLContext) -> None:
+        """`tls` says whom to trust at https URLs."""
+        self._connect_timeout_s = connect_timeout_s
+        self._tls = tls
+        self._pool = Pool()
+        self._targets: dict[str, Target] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def aclose(self) -> None:
+        """Close the connections that are kept."""
+        self._pool.close()
+
+    async def open(self, request: UpstreamRequest) -> Answer:
+        """Send the request and wait for the head of the answer, without limit of time.
+
+        Cancelling closes the connection at once. Raises UpstreamError.
+        """
+        target = self._target(request.url)
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        kept = self._pool.take(target.origin, loop.time())
+        if kept is None:
+            return await self._exchange(await self._connect(target.origin, loop), target, request)
+        began = loop.time()
+        try:
+            return await self._exchange(kept, target, request, kept=True)
+        except _DiedIdle as died:
+            if loop.time() - began >= DIED_IDLE_S:
+                raise UpstreamReset(str(died)) from None
+        try:
+            fresh = await self._connect(target.origin, loop)
+        except UpstreamRefused as error:
+            # The worker may have read the request, and died of it: no longer was nothing sent.
+            raise UpstreamReset(f"the kept connection had ended; a fresh one: {error}") from None
+        return await self._exchange(fresh, target, request)
+
+    def take_back(self, origin: Origin, connection: Connection) -> None:
+        """An exchange is over: keep its connection or close it."""
+        if connection.release():
+            self._pool.put(origin, connection, self._loop or asyncio.get_running_loop())
+
+    def _target(self, url: str) -> Target:
+        target = self._targets.get(url)
+        if target is None:
+            if len(self._targets) >= _MAX_TARGETS:
+                self._targets.clear()
+            target = self._targets[url] = target_of(url)
+        return target
+
+    async def _connect(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> Connection:
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop, partial(self._pool.drop, origin)),
+                    origin.host,
+                    origin.port,
+                    ssl=self._tls if origin.tls else None,
+                )
+        except TimeoutError:
+            raise UpstreamRefused(f"no connection within {self._connect_timeout_s:g} s") from None
+        except (OSError, UnicodeError) as error:  # what names and TLS raise are OSErrors too
+            raise UpstreamRefused(f"{type(error).__name__}: {error}") from error
+        return connection
+
+    async def _exchange(
+        self, connection: Connection, target: Target, request: UpstreamRequest, *, kept: bool = False
+    ) -> Answer:
+        connection.begin()
+        try:
+            size = request.body.size_bytes
+            head = request_head(target, request.headers, size)
+            if size <= _BATCH_BYTES:
+                connection.write([head, *request.body.chunks()], last=True)
+            else:
+                await _send_piecewise(connection, request.body, [head], size)
+            await connection.head()
+        except UpstreamReset as error:
+            silent = not connection.answer.received
+            connection.release()
+            if kept and silent:
+                raise _DiedIdle(str(error)) from None
+            raise
+        except BaseException:
+            connection.release()
+            raise
+        return Answer(self, target.origin, connection)
+
+
+async def _nothing() -> bytes:
+    return b""
+
+
+async def _send_piecewise(connection: Connection, body: Body, batch: list[bytes], left: int) -> None:
+    """Send a long request, unless the worker answers, or leaves, before its end."""
+    size = 0
+    for chunk in body.chunks():
+        batch.append(chunk)
+        size += len(chunk)
+        left -= len(chunk)
+        if size >= _BATCH_BYTES and left:
+            connection.write(batch, last=False)
+            if not await connection.written():
+                return
+            batch, size = [], 0
+    connection.write(batch, last=True)

@@ -1,0 +1,161 @@
+"""One connection to a worker, carrying one exchange after the other."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from msp_gateway.http1.answer import AnswerParser
+from msp_gateway.upstream import UpstreamError, UpstreamGarbage, UpstreamReset
+
+BUFFERED_BYTES = 64 * 1024
+"""So much of an answer waits here for a slow client; then the worker is held back."""
+
+# A worker's host that is gone without a word: noticed within half a minute, also in the midst of a stream.
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+_UNACKNOWLEDGED_MS = 30_000
+
+
+class Connection(asyncio.Protocol):
+    """Used by one task at a time: `begin`, `write`, `head`, `read` until it is empty, then `release`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost_idle: Callable[["Connection"], None]) -> None:
+        """`on_lost_idle` is called when the connection ends while no exchange is going on."""
+        self._loop = loop
+        self._on_lost_idle = on_lost_idle
+        self._transport: asyncio.Transport | None = None
+        self._answer: AnswerParser | None = None
+        self._error: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._reading_paused = self._writing_paused = False
+        self._sent_whole = False
+        self.idle_since = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether another exchange may begin, as far as is known on this side."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def answer(self) -> AnswerParser:
+        """The answer of the present exchange."""
+        assert self._answer is not None  # noqa: S101
+        return self._answer
+
+    def begin(self) -> None:
+        """An exchange begins."""
+        self._answer, self._error, self._sent_whole = AnswerParser(), None, False
+        if self._transport is None:
+            self._error = UpstreamReset("the worker closed the connection")
+
+    def write(self, parts: Sequence[bytes], *, last: bool) -> None:
+        """Send these, unless the answer or the end is there already."""
+        if self._transport is not None and self._takes_more():
+            self._transport.writelines(parts)
+            self._sent_whole = last
+
+    async def written(self) -> bool:
+        """Wait until more may be sent. False if that is of no use, as the answer or the end is there."""
+        while self._writing_paused and self._takes_more():
+            await self._changed()
+        return self._takes_more()
+
+    async def head(self) -> None:
+        """Wait for the head of the answer. Raises UpstreamError."""
+        answer = self.answer
+        while not answer.head_done:
+            if self._error is not None:
+                raise self._error
+            await self._changed()
+
+    async def read(self) -> bytes:
+        """The body's bytes that are there, at least one; empty at its end. Raises UpstreamError."""
+        answer = self._answer
+        assert answer is not None  # noqa: S101
+        while not answer.buffered_bytes:
+            if answer.complete:
+                return b""
+            if self._error is not None:
+                raise self._error
+            await self._changed()
+        taken = answer.take()
+        if self._reading_paused and answer.buffered_bytes <= BUFFERED_BYTES and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        return taken
+
+    def release(self) -> bool:
+        """The exchange is over. True if the connection may be kept for another, else it is closed now."""
+        answer, self._answer = self._answer, None
+        if answer is not None and answer.reusable and self._sent_whole and self.open:
+            if self._reading_paused and self._transport is not None:
+                # What was not read is thrown away; only from a reading connection is its end learnt.
+                self._reading_paused = False
+                self._transport.resume_reading()
+            return True
+        if answer is not None:
+            answer.discard()
+        self.abort()
+        return False
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be sent or read: the worker sees it."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop."""
+        self._transport = cast(asyncio.Transport, transport)
+        sock: socket.socket | None = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _KEEPALIVE:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        answer = self._answer
+        if answer is None:
+            self.abort()  # nobody asked
+            return
+        try:
+            answer.feed(data)
+        except UpstreamGarbage as error:
+            self._error = error
+            self.abort()
+        if answer.buffered_bytes > BUFFERED_BYTES and not self._reading_paused and self._transport:
+            self._reading_paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop, once."""
+        self._transport = None
+        answer = self._answer
+        if answer is None:
+            self._on_lost_idle(self)
+        elif self._error is None and not (answer.complete or (exc is None and answer.end())):
+            self._error = UpstreamReset(str(exc) if exc else "the worker closed the connection")
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """Called by the transport when much waits to be sent."""
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        """Called by the transport when most of it is sent."""
+        self._writing_paused = False
+        self._wake()
+
+    def _takes_more(self) -> bool:
+        return self._error is None and not self.answer.head_done
+
+    def _changed(self) -> asyncio.Future[None]:
+        self._waiter = self._loop.create_future()
+        return self._waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

@@ -1,0 +1,1 @@
+"""What happened to single requests: the newest ones, kept in memory, and the explanation of each."""

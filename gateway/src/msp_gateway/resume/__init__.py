@@ -1,0 +1,1 @@
+"""Streams whose worker died are gone on with by another replica."""

@@ -1,0 +1,1 @@
+"""OpenTelemetry traces of requests, where the operator asks for them."""
