@@ -20,6 +20,7 @@ READY, LOADING, DRAINING, FAILED = (
 class Beat:
     at: float
     state: WorkerState = READY
+    no_progress_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def after(*events: Event) -> Record:
     record: Record | None = None
     for event in events:
         if isinstance(event, Beat):
-            record = verdicts.with_heartbeat(record, event.state, event.at)
+            record = verdicts.with_heartbeat(record, event.state, event.at, event.no_progress_s)
         elif record is None:
             raise ValueError("a story begins with a heartbeat")
         elif isinstance(event, Fault):
@@ -71,6 +72,13 @@ TABLE: dict[str, tuple[list[Event], float, Verdict]] = {
     "a good sign does": ([Beat(0), Fault(1), Beat(2), Good(2.5)], 2.5, Verdict.READY),
     "in either order": ([Beat(0), Fault(1), Good(1.5), Beat(2)], 2, Verdict.READY),
     "a probe from before the fault does not": ([Beat(0), Fault(1), Good(0.9)], 1.2, Verdict.SUSPECT),
+    "a slow engine is ready": ([Beat(0, no_progress_s=59)], 1, Verdict.READY),
+    "one that stands still is not": ([Beat(0, no_progress_s=60)], 1, Verdict.UNHEALTHY),
+    "nor when it comes to a stop later": ([Beat(0), Beat(2, no_progress_s=61)], 2, Verdict.UNHEALTHY),
+    "its health page proves nothing": ([Beat(0, no_progress_s=60), Good(1)], 2, Verdict.UNHEALTHY),
+    "its progress does": ([Beat(0, no_progress_s=60), Beat(2, no_progress_s=0.1)], 2, Verdict.READY),
+    "and so does the end of its work": ([Beat(0, no_progress_s=60), Beat(2)], 2, Verdict.READY),
+    "its own word goes before": ([Beat(0, DRAINING, no_progress_s=99)], 1, Verdict.DRAINING),
     "two faults": ([Beat(0), Fault(1), Fault(1.1)], 2, Verdict.SUSPECT),
     "three in a row": ([Beat(0), Fault(1), Fault(1.1), Fault(1.2)], 2, Verdict.UNHEALTHY),
     "three in a row, still beating": (
@@ -123,7 +131,8 @@ def test_the_verdict_holds_until_the_announced_moment_and_no_longer(
         return
     assert verdicts.judge(record, moment).verdict is verdict
     later = verdicts.judge(record, moment + 0.01)
-    assert later.verdict is not verdict or record.faults >= verdicts.FAULTS_IN_A_ROW or record.doubt
+    stays = record.faults >= verdicts.FAULTS_IN_A_ROW or record.no_progress_s >= verdicts.STANDSTILL_S
+    assert later.verdict is not verdict or stays or record.doubt
 
 
 def test_a_healthy_worker_needs_no_proof_and_a_doubted_one_does() -> None:

@@ -47,6 +47,8 @@ def create_app(
     clock = clock or SystemClock()
     # Workers and services are neighbours: a proxy from the environment would only be in the way.
     client = httpx.AsyncClient(trust_env=False, timeout=settings.probe_timeout_s)
+    # A gateway's certificate names what clients call it, not its name in here; no secret is sent along.
+    unchecked = httpx.AsyncClient(verify=False, trust_env=False, timeout=settings.probe_timeout_s)  # noqa: S501
     table = WorkerTable(clock, settings.remove_after_s)
     metrics = Metrics(table, clock)
     neighbour_urls: dict[Kind, str] = {}
@@ -56,7 +58,7 @@ def create_app(
         neighbour_urls["registry"] = settings.registry_url
     own_url = {"service-registry": settings.own_url} if settings.own_url else {}
     neighbours = Neighbours(
-        neighbour_urls, health_reader or HttpHealthReader(client, settings.probe_timeout_s), clock
+        neighbour_urls, health_reader or HttpHealthReader(unchecked, settings.probe_timeout_s), clock
     )
     outside = httpx.AsyncClient(
         verify=trust(settings.extra_ca_file), trust_env=False, timeout=settings.probe_timeout_s
@@ -90,6 +92,7 @@ def create_app(
             await neighbours.aclose()
             await client.aclose()
             await outside.aclose()
+            await unchecked.aclose()
 
     app = new_app(
         "Service registry",

@@ -7,6 +7,7 @@ lease holds. `ready` has to be earned:
 |-------------|--------------------------------------------------------------------------------------|
 | unhealthy   | no heartbeat for more than `LEASE_S`: the lease ran out                              |
 | (own word)  | the lease holds and says anything but `ready`                                        |
+| unhealthy   | by its own word its engine has work and made no progress for `STANDSTILL_S`          |
 | unhealthy   | `FAULTS_IN_A_ROW` faults or more were reported since the last good sign              |
 | suspect     | no heartbeat for more than `SUSPECT_AFTER_S`                                         |
 | suspect     | an open doubt: a fault was reported, or heartbeats had stopped, and no good sign yet |
@@ -14,8 +15,10 @@ lease holds. `ready` has to be earned:
 
 A **good sign** is an `ok` report of the gateway, or a probe of `/health` answered with 200 that was sent
 after the doubt arose. It closes the doubt and sets the count of faults to nought; a heartbeat alone does
-neither. Probes that fail are no faults: they only leave the doubt open, since the service registry's way to
-a worker may be cut where the gateway's is not. A new process under the same id starts without history.
+neither. An engine that stands still is not proved otherwise by `/health`: only its progress, or the end of
+its work, brings the worker back. Probes that fail are no faults: they only leave the doubt open, since the
+service registry's way to a worker may be cut where the gateway's is not. A new process under the same id
+starts without history.
 """
 
 from dataclasses import dataclass, replace
@@ -27,6 +30,9 @@ SUSPECT_AFTER_S = 2 * HEARTBEAT_S + 0.25
 
 FAULTS_IN_A_ROW = 3
 """So many reported faults without a good sign between them make a worker unhealthy."""
+
+STANDSTILL_S = 60.0
+"""An engine that made no token nor prefill chunk for so long, while it had work, does none."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class Record:
     doubted_at: float = 0.0
     proved_at: float = float("-inf")
     """The newest moment for which a good sign vouches."""
+    no_progress_s: float = 0.0
+    """How long its engine has stood still, by the last heartbeat."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +58,16 @@ class Judgement:
     reason: str | None = None
 
 
-def with_heartbeat(record: Record | None, state: WorkerState, now: float) -> Record:
-    """The record after a heartbeat; `record` is None for a process that was not known."""
+def with_heartbeat(
+    record: Record | None, state: WorkerState, now: float, no_progress_s: float | None = None
+) -> Record:
+    """The record after a heartbeat; `record` is None for a process that was not known.
+
+    `no_progress_s`: since when the engine has made none, though it had work; None where it had none.
+    """
     if record is None:
-        return Record(state=state, heartbeat_at=now)
-    renewed = replace(record, state=state, heartbeat_at=now)
+        return Record(state=state, heartbeat_at=now, no_progress_s=no_progress_s or 0.0)
+    renewed = replace(record, state=state, heartbeat_at=now, no_progress_s=no_progress_s or 0.0)
     was_ready = record.state is WorkerState.READY
     if was_ready and record.doubt is None and _silence_unexplained(record, now):
         return replace(renewed, doubt="heartbeats had stopped", doubted_at=_missed_at(record))
@@ -81,6 +94,10 @@ def judge(record: Record, now: float) -> Judgement:
         )
     if record.state is not WorkerState.READY:
         return Judgement(Verdict(record.state.value))
+    if record.no_progress_s >= STANDSTILL_S:
+        return Judgement(
+            Verdict.UNHEALTHY, f"its engine has work and has made no progress for {STANDSTILL_S:g} s"
+        )
     if record.faults >= FAULTS_IN_A_ROW:
         return Judgement(Verdict.UNHEALTHY, f"{record.faults} faults in a row, the last: {record.doubt}")
     if now > _missed_at(record):

@@ -66,7 +66,12 @@ class WorkerTable:
                 "give every worker an id of its own"
             )
         same_process = known is not None and known.lease.started_at == lease.started_at
-        record = verdicts.with_heartbeat(known.record if known and same_process else None, lease.state, now)
+        record = verdicts.with_heartbeat(
+            known.record if known and same_process else None,
+            lease.state,
+            now,
+            lease.load.last_progress_age_s,
+        )
         if external is None:  # several models of one server share its address
             self._forget_predecessors(worker_id, lease.url, now)
         self._store(
