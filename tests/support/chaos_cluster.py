@@ -99,14 +99,21 @@ class ChaosCluster:
         return {worker["id"]: worker["verdict"] for worker in snapshot["workers"]}
 
     def wait_ready(self, patience_s: float = PATIENCE_S) -> None:
-        """Until every worker is ready in the service registry's eyes."""
+        """Until every worker is ready: in its own eyes, the service registry's and the gateway's."""
+        workers = self.all_workers
 
         def all_ready() -> bool:
+            # In this order: what was said of a process before may outlive it for a moment.
+            if not all(worker.answers("/health") for worker in workers):
+                return False
             try:
                 verdicts = self.verdicts()
+                gateway = httpx.get(f"{self.gateway.url}/health", timeout=5, trust_env=False).json()
             except httpx.HTTPError:
                 return False
-            return all(verdicts.get(worker.name) == "ready" for worker in self.all_workers)
+            told = gateway["parts"]["workers"]["reason"]
+            everybody = f"{len(workers)} of {len(workers)} ready"
+            return told == everybody and all(verdicts.get(w.name) == "ready" for w in workers)
 
         eventually("all workers are ready", all_ready, patience_s)
 

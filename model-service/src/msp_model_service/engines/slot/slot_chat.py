@@ -178,7 +178,7 @@ class SlotChatEngine:
 
     def model_facts(self) -> ModelFacts:
         """See TellsModelFacts."""
-        return chat_facts.of(self._ready().loaded, scores_prompts=False)
+        return chat_facts.of(self._ready().loaded, scores_prompts=True)
 
     def tally(self) -> Tally:
         """What has been done so far."""
