@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what the code knows into the documentation: settings, routes, help texts, API descriptions.
+"""Writes what the code knows into the documentation: settings, routes, help texts, models, API descriptions.
 
 `scripts/generate_docs.py` writes; `--check` says what would change and exits with 1, which a test runs.
 """
@@ -17,6 +17,8 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
+import docs_conformance
+import docs_failures
 from docs_sources import cli_app, openapi_apps, settings_classes
 from msp_common.settings import Settings
 
@@ -37,7 +39,7 @@ def settings_table(name: str) -> Iterator[str]:
             default = "-"
         else:
             value = field.default
-            default = f"`{getattr(value, 'value', value)}`" if str(value) != "" else "empty"
+            default = f"`{getattr(value, 'value', value)}`" if value not in ("", (), {}) else "empty"
         meaning = " ".join((field.description or "").split())
         if not meaning:
             raise SystemExit(f"{cls.__name__}.{field_name} has no docstring")
@@ -66,11 +68,11 @@ def metrics_table(name: str) -> Iterator[str]:
 
 
 def _labels(registry: CollectorRegistry, name: str) -> Sequence[str]:
-    """Also of a metric that has no values yet, which only its collector knows."""
+    """Also of a metric that has no values yet: then its collector knows them, or the family itself."""
+    family = next(f for f in registry.collect() if f.name == name)
     collector = registry._names_to_collectors.get(name)
-    declared: Sequence[str] = getattr(collector, "_labelnames", ())
-    seen = {label for f in registry.collect() if f.name == name for s in f.samples for label in s.labels}
-    return declared or sorted(seen - {"le"})
+    declared: Sequence[str] = getattr(collector, "_labelnames", ()) or getattr(family, "_labelnames", ())
+    return declared or sorted({label for sample in family.samples for label in sample.labels} - {"le"})
 
 
 def cli_help(_: str) -> Iterator[str]:
@@ -96,6 +98,12 @@ SECTIONS: dict[str, Callable[[str], Iterator[str]]] = {
     "routes": routes_table,
     "metrics": metrics_table,
     "cli": cli_help,
+    "failures": docs_failures.failure_table,
+    "architectures": docs_conformance.architectures,
+    "quantisations": docs_conformance.quantisations,
+    "needs": docs_conformance.needs,
+    "fields": docs_conformance.fields,
+    "server_fields": docs_conformance.server_fields,
 }
 
 

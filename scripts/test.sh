@@ -23,7 +23,7 @@ lint() {
     mypy common/src gateway/src registry/src service-registry/src model-service/src cli/src
     mypy tests samples/make benchmarks
     if command -v shellcheck >/dev/null; then
-        git ls-files '*.sh' .ci/run | xargs shellcheck -x
+        git ls-files '*.sh' .ci/run scripts/msp | xargs shellcheck -x
     else
         echo "test: shellcheck is not installed: shell scripts were not checked" >&2
         [ -z "${CI:-}" ]
@@ -46,6 +46,6 @@ case "$suite" in
     all) lint && unit "$@" ;;
     lint) lint ;;
     unit) unit "$@" ;;
-    stack) pytest -m stack tests/stack "$@" ;;
+    stack) pytest -m stack tests/stack tests/bundle tests/cli "$@" ;;
     gpu) pytest -m gpu tests/gpu "$@" ;;
 esac

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+try:
+    from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"cannot start: the package {missing.name} is missing; install the program with all it depends on"
+    ) from missing
 
 from msp_common.errors import from_status
 from msp_common.joined_writes import JoinedWrites
@@ -130,8 +135,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        self._answers.begin()
-        cycle.transport = self._answers  # type: ignore[assignment]
+        self._answers.begin(cycle)
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:

@@ -10,6 +10,7 @@ import ssl
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -104,8 +105,12 @@ def serve(
     `draining`, which the application must heed, new requests are still taken until the open ones are over;
     otherwise new connections are refused from the signal on.
     """
+    if find_spec("uvloop") is None:
+        log.error("the package uvloop is missing: install the program with all that it depends on")
+        raise SystemExit(EXIT_USAGE)
     config = uvicorn.Config(
         app,
+        interface="asgi3",
         loop="uvloop",
         http=limited_by(limits) if limits is not None else "httptools",
         log_config=None,
