@@ -20,6 +20,7 @@ from msp_model_service.engines.slot.batch import Batch
 from msp_model_service.engines.slot.forward import Forward
 from msp_model_service.engines.slot.scheduler import Limits
 from msp_model_service.engines.slot.sequence import Sequence as Sequence_
+from msp_model_service.engines.slot.step_recorder import StepRecorder
 from support.architectures import class_of
 
 VOCABULARY = 512
@@ -143,9 +144,10 @@ class Table:
         prefill: int = 64,
         kv_tokens: int = 64 * CONTEXT,
         broken_by: tuple[type[BaseException], ...] = (),
+        recorder: StepRecorder | None = None,
     ) -> None:
         self.loaded = around(model)
-        self.forward = Forward(model)
+        self.forward = Forward(model, recorder)
         limits = Limits(max_rows=rows, prefill_tokens=prefill, kv_tokens=kv_tokens)
         self.batch = Batch(self.forward, self.loaded.vocabulary, limits, broken_by=broken_by)
         self._keys = 0

@@ -14,11 +14,16 @@ from msp_common.model_ids import parse_model_id
 from msp_common.settings import HttpUrl, Settings
 from msp_model_service.audio.limits import AudioLimits
 from msp_model_service.engines.external.server_plan import ServerPlan, read_command, read_environment
-from msp_model_service.engines.lifecycle import QUEUE_DEADLINE_S, EngineOptions, Quantization
+from msp_model_service.engines.lifecycle import (
+    QUEUE_DEADLINE_S,
+    CudaGraphs,
+    EngineOptions,
+    Quantization,
+)
 
 _CHAT_TYPES = (ModelType.LLM, ModelType.MULTIMODAL)
 _OF_OWN_ENGINES = ("quantization",)
-_OF_SLOT = ("max_running", "prefill_tokens", "queue_deadline_s", "kv_memory_fraction")
+_OF_SLOT = ("max_running", "prefill_tokens", "queue_deadline_s", "kv_memory_fraction", "cuda_graphs")
 _UNSAFE_IN_ID = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -52,6 +57,7 @@ class WorkerSettings(Settings):
         "QUEUE_DEAD",
         "KV_MEMORY_",
         "MAX_RUNN",
+        "CUDA_GR",
     )
 
     model_name: str
@@ -196,6 +202,11 @@ class WorkerSettings(Settings):
     loaded, within the control group's limit, divided by WORKERS_PER_HOST; default 0.3. On a GPU: of what is
     left within GPU_MEMORY_FRACTION; default 0.8."""
 
+    cuda_graphs: CudaGraphs = "auto"
+    """With the `slot` engine on a GPU: `auto` records the step that makes the next tokens as CUDA graphs, by
+    rows and length, which spares small models the time of launching it; where that fails, or the self-test
+    finds other tokens than without, steps run without, and the worker's health says why. `off`: never."""
+
     model_overrides: dict[str, Any] = {}
     """What `model.yaml` beside the weights may say of a chat model under `chat`, as JSON; goes before it."""
 
@@ -246,7 +257,7 @@ class WorkerSettings(Settings):
     @model_validator(mode="after")
     def _fits_what_is_served(self) -> Self:
         """What would have no effect is refused: it was meant for another worker, or misunderstood."""
-        given = {name for name in self.model_fields_set if getattr(self, name) not in (None, "none")}
+        given = {name for name in self.model_fields_set if getattr(self, name) not in (None, "none", "auto")}
         for names, engines in (
             (_OF_OWN_ENGINES, ("auto", "slot", "generate")),
             (_OF_SLOT, ("auto", "slot")),
@@ -301,6 +312,7 @@ class WorkerSettings(Settings):
             prefill_tokens=self.prefill_tokens,
             queue_deadline_s=self.queue_deadline_s,
             kv_memory_fraction=self.kv_memory_fraction,
+            cuda_graphs=self.cuda_graphs,
             workers_per_host=self.workers_per_host,
             quantization=self.quantization,
             audio_fall_back=self.audio_fall_back,

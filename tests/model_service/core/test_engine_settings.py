@@ -13,6 +13,7 @@ TUNING = {
     "PREFILL_TOKENS": "512",
     "QUEUE_DEADLINE_S": "30.5",
     "KV_MEMORY_FRACTION": "0.5",
+    "CUDA_GRAPHS": "off",
 }
 
 
@@ -34,6 +35,7 @@ def test_what_is_told_reaches_the_engine(type: str, engine: str) -> None:
         prefill_tokens=512,
         queue_deadline_s=30.5,
         kv_memory_fraction=0.5,
+        cuda_graphs="off",
         workers_per_host=3,
         quantization="bnb-4bit",
     )
@@ -56,6 +58,7 @@ def test_what_is_not_told_is_left_to_the_engine() -> None:
         ("KV_MEMORY_FRACTION", "0"),
         ("KV_MEMORY_FRACTION", "1"),
         ("KV_MEMORY_FRACTION", "30%"),
+        ("CUDA_GRAPHS", "on"),
         ("WORKERS_PER_HOST", "0"),
     ],
 )
@@ -103,6 +106,7 @@ def test_none_and_empty_are_no_wish() -> None:
         ("QUEUE_DEADLINE", "QUEUE_DEADLINE_S"),
         ("KV_MEMORY_FRACTOIN", "KV_MEMORY_FRACTION"),
         ("MAX_RUNNNIG", "MAX_RUNNING"),
+        ("CUDA_GRAPH", "CUDA_GRAPHS"),
     ],
 )
 def test_a_misspelt_name_is_refused_with_the_near_one(typo: str, meant: str) -> None:

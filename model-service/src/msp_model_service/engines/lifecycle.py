@@ -15,6 +15,7 @@ OnPhase = Callable[[str, float | None], None]
 
 
 Quantization = Literal["none", "bnb-8bit", "bnb-4bit"]
+CudaGraphs = Literal["auto", "off"]
 """How weights are made smaller while they are loaded."""
 
 QUEUE_DEADLINE_S = 120.0
@@ -44,6 +45,8 @@ class EngineOptions:
     queue_deadline_s: float = QUEUE_DEADLINE_S
     kv_memory_fraction: float | None = None
     """Share of the free memory that keys and values may take; None: by device."""
+    cuda_graphs: CudaGraphs = "auto"
+    """`auto`: decode steps are recorded as CUDA graphs where that works; `off`: never."""
     workers_per_host: int = 1
     """Workers that see the same main memory as free."""
     quantization: Quantization = "none"

@@ -49,7 +49,8 @@ class AutoChatEngine:
 
     def capabilities(self) -> Capabilities:
         """See Engine."""
-        return self._engine.capabilities().model_copy(update={"engine_note": self._note})
+        able = self._engine.capabilities()
+        return able.model_copy(update={"engine_note": self._note or able.engine_note})
 
     def load_now(self) -> WorkerLoad:
         """See Engine."""

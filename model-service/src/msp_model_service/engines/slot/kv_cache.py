@@ -6,7 +6,7 @@ about: pieces of some rows' prompts, or the next token of a block of rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
@@ -14,6 +14,16 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from msp_model_service.engines.slot.scheduler import Geometry
 
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
+
+
+class Place(Protocol):
+    """Which rows a forward pass is about, and where in them; of a layer's keys, then of its values."""
+
+    def write(self, held: torch.Tensor, new: torch.Tensor) -> None:
+        """Put what the layer made of the tokens into what it holds."""
+
+    def read(self, held: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """What the tokens may look at."""
 
 
 @dataclass(frozen=True)
@@ -136,17 +146,21 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers has no types
     def __init__(self, layers: int, shape: Geometry) -> None:
         super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
         self.shape = shape
-        self.at: Pieces | NextTokens = Pieces(())
+        self.generation = 0
+        """Grows whenever the layers' tensors become others."""
+        self.at: Place = Pieces(())
 
     def rebuild(self, shape: Geometry, sources: Sequence[tuple[int, int]]) -> None:
         """Change the shape; row i gets the first `length` positions of the row in sources[i]."""
         self.shape = shape
+        self.generation += 1
         for layer in self.layers:
             layer.rebuild(shape, sources)
 
     def clear(self, shape: Geometry) -> None:
         """Forget everything and give the memory back."""
         self.shape = shape
+        self.generation += 1
         for layer in self.layers:
             layer.keys = layer.values = None
 

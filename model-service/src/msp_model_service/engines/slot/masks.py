@@ -69,6 +69,11 @@ class Masks:
             with_groups(part, [(max(0, at + 1 - window), at + 1) for at in positions])
         return mask
 
+    def of_static_positions(self, positions: torch.Tensor, length: int) -> Mask:
+        """For one query per row, at positions that only the device knows, over `length` keys."""
+        back = positions[:, None, None] - torch.arange(length, device=positions.device)
+        return self._by_kind(back >= 0, back)
+
     def _segments(self, pieces: Sequence[Piece], kind: str) -> list[Segment]:
         made: list[Segment] = []
         query = key = 0

@@ -38,6 +38,7 @@ from msp_model_service.engines.slot.forward import Forward
 from msp_model_service.engines.slot.kv_budget import kv_bytes
 from msp_model_service.engines.slot.loop import SlotLoop
 from msp_model_service.engines.slot.scheduler import FIRST, GRAIN, Limits
+from msp_model_service.engines.slot.step_recorder import StepRecorder, recorder_for
 from msp_model_service.engines.slot.tally import Tally
 from msp_model_service.engines.speed import Speed
 
@@ -60,6 +61,8 @@ class SlotTuning:
     pack_weights: bool = True
     """Whether a CPU's weights are laid out for oneDNN."""
     cpu_dtype: Callable[[Any], torch.dtype] = cpu_dtype
+    recorder: Callable[[torch.device], StepRecorder | None] = recorder_for
+    """What records decode steps on a device; None: nothing."""
 
     @classmethod
     def of(cls, options: EngineOptions) -> "SlotTuning":
@@ -68,6 +71,7 @@ class SlotTuning:
             max_rows=options.max_running,
             prefill_tokens=options.prefill_tokens,
             queue_deadline_s=options.queue_deadline_s,
+            recorder=recorder_for if options.cuda_graphs == "auto" else lambda device: None,
         )
 
 
@@ -76,6 +80,7 @@ class _Running:
     """What there is once a model is loaded."""
 
     loaded: ChatModel
+    forward: Forward
     batch: Batch
     loop: SlotLoop
     outbox: Outbox
@@ -123,9 +128,9 @@ class SlotChatEngine:
             on_phase("packing weights", None)
             log.info("%d layers' weights are laid out for this processor", packed_linear.pack(loaded.model))
         on_phase("self-test", None)
-        forward = Forward(loaded.model)
+        forward = Forward(loaded.model, self._tuning.recorder(loaded.device))
         try:
-            self_test.check(loaded, forward)
+            _test(loaded, forward)
         except SlotUnfit as error:
             raise SlotUnfit(_sentence(str(error))) from error
         return self._started(loaded, forward)
@@ -141,7 +146,7 @@ class SlotChatEngine:
 
     def capabilities(self) -> Capabilities:
         """See Engine."""
-        loaded = self._ready().loaded
+        loaded, recorded = self._ready().loaded, self._ready().forward.recorded
         paths = self._model_type.paths if loaded.profile else ("/v1/completions",)
         return Capabilities(
             paths=list(paths),
@@ -152,6 +157,7 @@ class SlotChatEngine:
             logprobs=True,
             engine=self.name,
             quantization=loaded.quantization,
+            engine_note=recorded.note if recorded is not None else None,
         )
 
     def load_now(self) -> WorkerLoad:
@@ -244,7 +250,7 @@ class SlotChatEngine:
                 loaded.context_length,
             )
         loop.start()
-        return _Running(loaded, batch, loop, outbox, context)
+        return _Running(loaded, forward, batch, loop, outbox, context)
 
     def _limits(self, loaded: ChatModel, forward: Forward) -> Limits:
         """After the self-test, when the size of a position is known."""
@@ -278,6 +284,24 @@ class SlotChatEngine:
                 + (" or GPU_MEMORY_FRACTION" if loaded.device.type == "cuda" else "")
             )
         return positions
+
+
+def _test(loaded: ChatModel, forward: Forward) -> None:
+    """Raises SlotUnfit if the model does not work in rows, also without recorded steps."""
+    recorded = forward.recorded
+    if recorded is not None and loaded.quantization is not None:
+        recorded.give_up("its weights are quantised, and their layers' own kernels were never recorded")
+    try:
+        self_test.check(loaded, forward)
+    except SlotUnfit as error:
+        if recorded is None or recorded.note is not None:
+            raise
+        recorded.give_up(f"the self-test failed with them: {error}")
+    else:
+        return
+    # What a wrong step wrote may be no number, which even masked would spoil the next attempt.
+    forward.cache.clear(FIRST)
+    self_test.check(loaded, forward)
 
 
 def _let_go(loaded: ChatModel) -> None:
