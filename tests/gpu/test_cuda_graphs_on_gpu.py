@@ -109,3 +109,35 @@ async def test_how_fast_graphs_are(tmp_path: Path) -> None:
     graphs, note = await speed(tmp_path, "auto")
     print(f"\ntokens/s with {ROWS} rows: {plain:.0f} without graphs, {graphs:.0f} with them")  # noqa: T201
     assert note is None
+
+
+def test_a_step_that_waits_for_the_gpu_is_refused_and_leaves_everything_usable() -> None:
+    import torch
+
+    from msp_model_service.engines.slot.step_recorder import CudaStepRecorder
+
+    device = torch.device("cuda", torch.cuda.current_device())
+    recorder = CudaStepRecorder(device)
+    source, target = torch.ones(4, device=device), torch.zeros(4, device=device)
+    here = torch.cuda.current_stream()
+    with pytest.raises(RuntimeError):
+        recorder.record(lambda: target.fill_(float(source.sum())))  # type: ignore[arg-type,return-value]
+    # What the warm-up does not find, the capture does.
+    passes = []
+
+    def waits_when_captured() -> None:
+        passes.append(1)
+        if len(passes) > 1:
+            torch.cuda.synchronize()
+        target.copy_(source)
+
+    with pytest.raises(RuntimeError):
+        recorder.record(waits_when_captured)
+    assert torch.cuda.current_stream() == here
+    assert torch.cuda.get_sync_debug_mode() == 0
+    assert torch.rand(8, device=device).max().item() < 1
+    recorder.forget()
+    repeat = recorder.record(lambda: target.copy_(source * 2))  # type: ignore[arg-type,return-value]
+    source.fill_(21)
+    repeat()
+    assert target.tolist() == [42] * 4

@@ -108,7 +108,7 @@ def test_a_number_that_is_brought_from_the_host_is_found() -> None:
             Elsewhere().record(step)
 
 
-def test_forms_not_used_for_long_make_room(model: Any) -> None:
+def test_too_many_forms_of_the_step_are_forgotten_and_met_anew(model: Any) -> None:
     chance, tape = random.Random(7), Taping()
     table = Table(model, rows=4, recorder=tape)
     recorded = table.forward.recorded
@@ -119,9 +119,7 @@ def test_forms_not_used_for_long_make_room(model: Any) -> None:
         prompt = some_words(chance, 20)
         told.append((prompt, tokens, table.ask(prompt, tokens)[1]))
     table.finish()
-    table.ask([7, 8, 9], 6)
-    table.finish()
-    assert (tape.recorded, tape.forgotten) == (3, 0)
+    assert (tape.recorded, tape.forgotten) == (3, 2)
     assert all_right(model, told)
 
 

@@ -72,11 +72,11 @@ async def test_steps_that_say_something_else_are_given_up_and_the_engine_is_not(
 
 
 async def test_steps_that_cannot_be_recorded_are_told_in_the_note(folder: Path) -> None:
-    engine, note, said = await served(folder, Refusing())
+    error = torch.OutOfMemoryError("no memory for a graph\nFor debugging consider this and that.")
+    engine, note, said = await served(folder, Refusing(error=error))
     assert (engine, note) == (
         "slot",
-        "decode steps run without CUDA graphs: recording one failed: "
-        "OutOfMemoryError('no memory for a graph')",
+        "decode steps run without CUDA graphs: recording one failed: OutOfMemoryError: no memory for a graph",
     )
     assert said == (await served(folder, None))[2]
 

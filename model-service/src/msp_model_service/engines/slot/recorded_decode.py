@@ -4,7 +4,6 @@ Used on GPUs only. A recording holds addresses of the cache's tensors, so it end
 """
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,7 +22,7 @@ from msp_model_service.engines.slot.step_recorder import StepRecorder
 log = logging.getLogger(__name__)
 
 MOST_STEPS = 64
-"""Forms of the step (rows, view) that are kept; those not used for longest make room."""
+"""Forms of the step (rows, view) that are kept; one more, and all are met anew."""
 
 
 class RecordedDecode:
@@ -49,7 +48,7 @@ class RecordedDecode:
         self._device = device
         self._generation = cache.generation
         self._rows: dict[int, StaticRows] = {}
-        self._steps: OrderedDict[tuple[int, int], StaticStep] = OrderedDict()
+        self._steps: dict[tuple[int, int], StaticStep] = {}
         if masks.additive or masks.window is not None:
             self.give_up("its layers do not all look at everything through one mask")
 
@@ -71,7 +70,7 @@ class RecordedDecode:
             else:
                 repeat = step.repeat = step.repeat or self._recorder.record(step.run)
         except Exception as error:  # noqa: BLE001 - if it is more than the recording, so will the plain step say
-            self.give_up(f"recording one failed: {error!r}")
+            self.give_up(f"recording one failed: {_in_a_line(error)}")
             return None
         if repeat is not None:
             self._repeat(repeat)
@@ -89,7 +88,7 @@ class RecordedDecode:
         try:
             repeat()
         except Exception as error:
-            self.give_up(f"repeating one failed: {error!r}")
+            self.give_up(f"repeating one failed: {_in_a_line(error)}")
             raise
         self.repeated += 1
 
@@ -101,10 +100,10 @@ class RecordedDecode:
         form = rows_for(count, shape.rows), view_for(length, shape.capacity)
         step = self._steps.get(form)
         if step is not None:
-            self._steps.move_to_end(form)
             return step, False
         if len(self._steps) >= self.most:
-            self._steps.popitem(last=False)
+            # All of them: the memory that recordings share is only given back as a whole.
+            self._forget()
         rows = self._rows.get(form[0])
         if rows is None:
             rows = self._rows[form[0]] = StaticRows(form[0], self._device)
@@ -120,3 +119,8 @@ class RecordedDecode:
             self._steps.clear()
             self._rows.clear()
             self._recorder.forget()
+
+
+def _in_a_line(error: Exception) -> str:
+    """CUDA's errors come with pages of advice for programmers."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
