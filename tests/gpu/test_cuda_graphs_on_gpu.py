@@ -121,7 +121,7 @@ def test_a_step_that_waits_for_the_gpu_is_refused_and_leaves_everything_usable()
     source, target = torch.ones(4, device=device), torch.zeros(4, device=device)
     here = torch.cuda.current_stream()
     with pytest.raises(RuntimeError):
-        recorder.record(lambda: target.fill_(float(source.sum())))  # type: ignore[arg-type,return-value]
+        recorder.record(lambda: target.fill_(float(source.sum())))  # type: ignore[arg-type]
     # What the warm-up does not find, the capture does.
     passes = []
 
@@ -137,7 +137,7 @@ def test_a_step_that_waits_for_the_gpu_is_refused_and_leaves_everything_usable()
     assert torch.cuda.get_sync_debug_mode() == 0
     assert torch.rand(8, device=device).max().item() < 1
     recorder.forget()
-    repeat = recorder.record(lambda: target.copy_(source * 2))  # type: ignore[arg-type,return-value]
+    repeat = recorder.record(lambda: target.copy_(source * 2))  # type: ignore[arg-type]
     source.fill_(21)
     repeat()
     assert target.tolist() == [42] * 4
