@@ -202,10 +202,11 @@ class WorkerSettings(Settings):
     loaded, within the control group's limit, divided by WORKERS_PER_HOST; default 0.3. On a GPU: of what is
     left within GPU_MEMORY_FRACTION; default 0.8."""
 
-    cuda_graphs: CudaGraphs = "auto"
+    cuda_graphs: CudaGraphs = "off"
     """With the `slot` engine on a GPU: `auto` records the step that makes the next tokens as CUDA graphs, by
     rows and length, which spares small models the time of launching it; where that fails, or the self-test
-    finds other tokens than without, steps run without, and the worker's health says why. `off`: never."""
+    finds other tokens than without, steps run without, and the worker's health says why. `off`: never; the
+    default until it has run on a GPU."""
 
     model_overrides: dict[str, Any] = {}
     """What `model.yaml` beside the weights may say of a chat model under `chat`, as JSON; goes before it."""
@@ -257,7 +258,8 @@ class WorkerSettings(Settings):
     @model_validator(mode="after")
     def _fits_what_is_served(self) -> Self:
         """What would have no effect is refused: it was meant for another worker, or misunderstood."""
-        given = {name for name in self.model_fields_set if getattr(self, name) not in (None, "none", "auto")}
+        fields = type(self).model_fields
+        given = {name for name in self.model_fields_set if getattr(self, name) != fields[name].default}
         for names, engines in (
             (_OF_OWN_ENGINES, ("auto", "slot", "generate")),
             (_OF_SLOT, ("auto", "slot")),

@@ -13,7 +13,7 @@ TUNING = {
     "PREFILL_TOKENS": "512",
     "QUEUE_DEADLINE_S": "30.5",
     "KV_MEMORY_FRACTION": "0.5",
-    "CUDA_GRAPHS": "off",
+    "CUDA_GRAPHS": "auto",
 }
 
 
@@ -35,7 +35,7 @@ def test_what_is_told_reaches_the_engine(type: str, engine: str) -> None:
         prefill_tokens=512,
         queue_deadline_s=30.5,
         kv_memory_fraction=0.5,
-        cuda_graphs="off",
+        cuda_graphs="auto",
         workers_per_host=3,
         quantization="bnb-4bit",
     )

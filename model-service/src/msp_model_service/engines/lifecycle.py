@@ -45,7 +45,7 @@ class EngineOptions:
     queue_deadline_s: float = QUEUE_DEADLINE_S
     kv_memory_fraction: float | None = None
     """Share of the free memory that keys and values may take; None: by device."""
-    cuda_graphs: CudaGraphs = "auto"
+    cuda_graphs: CudaGraphs = "off"
     """`auto`: decode steps are recorded as CUDA graphs where that works; `off`: never."""
     workers_per_host: int = 1
     """Workers that see the same main memory as free."""
