@@ -135,6 +135,8 @@ async def test_a_small_request_does_not_wait_for_a_large_one(
         await model.began()
     assert (await asyncio.wait_for(small, PATIENCE_S)).tolist() == [[2, 1]]
     assert not large.done()
+    large.cancel()
+    await asyncio.gather(large, return_exceptions=True)
 
 
 async def test_a_client_that_left_costs_no_pass(model: GatedModel, batcher: MicroBatcher) -> None:
