@@ -3,14 +3,12 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Protocol
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import SecretStr
 
-from msp_common.bearer import shows_token
 from msp_common.contracts.keys import (
     ApiKey,
     ApiKeys,
@@ -20,7 +18,8 @@ from msp_common.contracts.keys import (
     UsageLine,
     UsageLines,
 )
-from msp_common.errors import Conflict, Forbidden, NotFound, Unauthenticated, Unavailable
+from msp_common.errors import Conflict, NotFound, Unavailable
+from msp_gateway.admin_token import AdminToken
 from msp_gateway.keys.keyring import Keyring
 from msp_gateway.keys.store import NameTaken, ReadOnly, StoreAway, UnknownKey
 
@@ -33,27 +32,6 @@ class Usage(Protocol):
 
     async def lines(self, since: date, until: date) -> Sequence[UsageLine]:
         """Those of these days, both included. Raises StoreAway."""
-
-
-@dataclass(frozen=True)
-class AdminToken:
-    """Whether somebody is the operator; a dependency of routes."""
-
-    token: SecretStr | None
-
-    def __call__(self, authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> None:
-        """Raises Forbidden and Unauthenticated."""
-        if self.token is None:
-            raise Forbidden(
-                "This route is closed: start the gateway with GATEWAY_ADMIN_TOKEN set to a secret of your "
-                "own, and show it as a bearer token (msp keys reads the same variable).",
-                code="admin_token_not_set",
-            )
-        if not shows_token(authorization, self.token.get_secret_value()):
-            raise Unauthenticated(
-                "This route needs the gateway's admin token (GATEWAY_ADMIN_TOKEN) as a bearer token.",
-                code="invalid_admin_token",
-            )
 
 
 def build_admin_router(keyring: Keyring, usage: Usage, token: SecretStr | None) -> APIRouter:

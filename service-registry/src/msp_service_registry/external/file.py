@@ -1,7 +1,7 @@
 """The file of external servers (`workers.yaml`)."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -50,14 +50,15 @@ class ExternalModel(Strict):
     def capabilities(self) -> Capabilities:
         """What can be asked of it."""
         chats = self.type in (ModelType.LLM, ModelType.MULTIMODAL)
-        told: dict[str, Any] = {} if self.input_modalities is None else {"modalities": self.input_modalities}
         usual: dict[ModelType, list[Literal["text", "image", "audio"]]] = {
             ModelType.MULTIMODAL: ["text", "image"],
             ModelType.TRANSCRIPTION: ["audio"],
         }
         return Capabilities(
             paths=list(self.paths or self.type.paths),
-            input_modalities=told.get("modalities") or usual.get(self.type, ["text"]),
+            input_modalities=(
+                usual.get(self.type, ["text"]) if self.input_modalities is None else self.input_modalities
+            ),
             context_length=self.context_length,
             tools=chats and self.tools,
             json_schema=chats and self.json_schema,

@@ -1,6 +1,6 @@
 """The host: ports, room on its disks, who may read what, its clock."""
 
-from msp_cli.doctor.facts import Compose, Disk, Facts, Listener
+from msp_cli.doctor.facts import Disk, Facts, Listener
 from msp_cli.doctor.findings import Code, Finding, ok, problem, unknown, warning
 from msp_cli.doctor.site import Unknown
 
@@ -169,8 +169,3 @@ def check_clock(facts: Facts) -> list[Finding]:
     told = f"as {', '.join(compared)} tell" if compared else "no service was asked"
     kept = "" if isinstance(facts.clock_synchronised, Unknown) else ", and it follows a time server"
     return [ok(Code.CLOCK_SKEW, f"this host's clock is right, {told}{kept}")]
-
-
-def published_ports(compose: Compose) -> list[int]:
-    """All of them."""
-    return [port for service in compose.services.values() for _, port in service.published]
