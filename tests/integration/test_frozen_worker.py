@@ -39,7 +39,8 @@ def test_a_frozen_worker_is_given_up_avoided_and_taken_back(cluster: ChaosCluste
         assert (away.status_code, away.json()["error"]["code"]) == (503, "service_unavailable")
         other.start()
         eventually("the other one is ready", lambda: cluster.verdicts().get(other.name) == "ready", 60)
-        assert ask(cluster, timeout_s=10).status_code == 200
+        # The gateway hears of it a moment after the service registry knows.
+        eventually("the other one is asked", lambda: ask(cluster, timeout_s=10).status_code == 200, 10)
     finally:
         frozen.send(signal.SIGCONT)
     cluster.wait_ready()
