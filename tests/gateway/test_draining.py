@@ -12,9 +12,10 @@ from starlette.types import Message
 
 from msp_common.contracts.workers import Verdict, Worker, WorkerLoad
 from msp_gateway.accounting import Accounts
+from msp_gateway.calls import Call, Candidate
 from msp_gateway.head import JsonRequest
 from msp_gateway.record import Record
-from msp_gateway.relay import Call, Candidate, Relay
+from msp_gateway.relay import Relay
 from msp_gateway.replicas import Replicas
 from msp_gateway.stalls import Limits, Progress
 from msp_gateway.upstream import UpstreamRefused

@@ -7,7 +7,7 @@ import pytest
 
 from msp_gateway.failures import Happened
 from msp_gateway.stalls import Limits, Progress
-from msp_gateway.watchdog import MAX_WORKERS, Stood, Watch, Watchdog
+from msp_gateway.watchdog import MAX_WORKERS, Stood, Watchdog, WatchedBlock
 from support.gateway_timers import FakeTimers
 
 
@@ -24,7 +24,7 @@ class Kennel:
         self.asked += 1
         return self.progress
 
-    async def silent(self, seconds: float, watch: Watch) -> None:
+    async def silent(self, seconds: float, watch: WatchedBlock) -> None:
         """Wait for a worker that says nothing for so long."""
         with watch:
             self.timers.advance(seconds)

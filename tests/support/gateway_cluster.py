@@ -21,11 +21,11 @@ from msp_common.contracts.workers import (
     WorkerReport,
     WorkerState,
 )
-from msp_common.http_protocol import limited_by
 from msp_common.tls import trust
 from msp_gateway.access import Stores
 from msp_gateway.admission import Admission, Authenticator
 from msp_gateway.app import create_app
+from msp_gateway.direct.protocol import direct_protocol
 from msp_gateway.http1.client import Http1Upstream
 from msp_gateway.routing_rules import RoutingRules
 from msp_gateway.service_registry import ServiceRegistryAway
@@ -181,6 +181,7 @@ def serving_gateway(
     cluster = Cluster(FakeDirectory(list(workers)), rules=rules, environ=environ or {})
     app = cluster.app(**settings)
     cluster.clock.now += after_start_s
-    with run_server(app, http=limited_by(GatewaySettings(**settings).connection_limits)) as url:
+    limits = GatewaySettings(**settings).connection_limits
+    with run_server(app, http=direct_protocol(app.state.short_way, limits)) as url:
         cluster.url = url
         yield cluster

@@ -9,7 +9,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, TypeVar
 
 try:
     from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -22,6 +22,8 @@ from msp_common.errors import from_status
 from msp_common.joined_writes import JoinedWrites
 
 LONGEST_SWEEP_S = 5.0
+
+P = TypeVar("P", bound="LimitedProtocol")
 
 
 @dataclass(frozen=True)
@@ -215,12 +217,6 @@ class _Sweeper:
         self._timer = loop.call_later(self._every_s, self._sweep, loop) if self._connections else None
 
 
-def limited_by(limits: ConnectionLimits) -> type[LimitedProtocol]:
+def limited_by(limits: ConnectionLimits, kind: type[P] = LimitedProtocol) -> type[P]:  # type: ignore[assignment]
     """The class for `uvicorn.Config(http=...)`, for one server."""
-
-    class Limited(LimitedProtocol):
-        pass
-
-    Limited.limits = limits
-    Limited.sweeper = _Sweeper(limits)
-    return Limited
+    return type(kind.__name__, (kind,), {"limits": limits, "sweeper": _Sweeper(limits)})

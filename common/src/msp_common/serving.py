@@ -8,11 +8,11 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 
 from msp_common import logs
 from msp_common.draining import Draining
-from msp_common.http_protocol import ConnectionLimits, limited_by
+from msp_common.http_protocol import LimitedProtocol
 from msp_common.settings import Settings, SettingsError
 
 EXIT_USAGE = 2
@@ -95,15 +95,17 @@ def serve(
     sockets: list[socket.socket],
     *,
     grace_s: float,
-    limits: ConnectionLimits | None = None,
+    protocol: type[LimitedProtocol] | None = None,
+    still_open: Callable[[], Iterable[Coroutine[Any, Any, None]]] = tuple,
     tls: TlsFiles | None = None,
     draining: Draining | None = None,
 ) -> None:
     """Serve `app` on these sockets until SIGTERM or SIGINT; open requests then have `grace_s` to finish.
 
-    `limits` are for programs that clients of all kinds reach; with `tls` all ports speak nothing else. With
-    `draining`, which the application must heed, new requests are still taken until the open ones are over;
-    otherwise new connections are refused from the signal on.
+    `protocol` is for programs that clients of all kinds reach (`limited_by`); with `tls` all ports speak
+    nothing else. With `draining`, which the application must heed, new requests are still taken until the
+    open ones are over; otherwise new connections are refused from the signal on. `still_open` tells what else
+    than the server's own tasks is to be waited for then.
     """
     if find_spec("uvloop") is None:
         log.error("the package uvloop is missing: install the program with all that it depends on")
@@ -112,7 +114,7 @@ def serve(
         app,
         interface="asgi3",
         loop="uvloop",
-        http=limited_by(limits) if limits is not None else "httptools",
+        http=protocol or "httptools",
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -129,7 +131,7 @@ def serve(
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
-    server = _Server(config, draining, grace_s)
+    server = _Server(config, draining, grace_s, still_open)
     # uvicorn raises the signal that stopped it once more when all is done; a stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: sys.exit(0))
@@ -148,13 +150,24 @@ def _raise_file_limit() -> None:
 class _Server(uvicorn.Server):
     """Lets what was open at the signal come to its end before it stops listening."""
 
-    def __init__(self, config: uvicorn.Config, draining: Draining | None, grace_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        draining: Draining | None,
+        grace_s: float,
+        still_open: Callable[[], Iterable[Coroutine[Any, Any, None]]],
+    ) -> None:
         super().__init__(config)
+        self._still_open = still_open
         self._draining = draining
         self._grace_s = grace_s
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, after that."""
+        for waiting in self._still_open():
+            task = asyncio.create_task(waiting)
+            self.server_state.tasks.add(task)
+            task.add_done_callback(self.server_state.tasks.discard)
         if self._draining is not None and (still_open := set(self.server_state.tasks)):
             self._draining.begin(self._grace_s)
             await asyncio.wait(still_open, timeout=self._grace_s)

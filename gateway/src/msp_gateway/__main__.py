@@ -14,6 +14,7 @@ def main() -> None:
     # Before the slow part of the start: who connects meanwhile waits, instead of being refused.
     sockets = listen_or_exit(settings.host, [settings.port])
     from msp_gateway.app import build
+    from msp_gateway.direct.protocol import direct_protocol
     from msp_gateway.dispatch import entrance
     from msp_gateway.keys.store import StoreAway
     from msp_gateway.routing_rules import RoutingFileError
@@ -36,7 +37,8 @@ def main() -> None:
         entrance(app),
         sockets,
         grace_s=settings.grace_s,
-        limits=settings.connection_limits,
+        protocol=direct_protocol(app.state.short_way, settings.connection_limits),
+        still_open=app.state.short_way.still_open,
         tls=settings.tls,
         draining=draining,
     )

@@ -23,6 +23,7 @@ from msp_gateway.accounting import Accounts
 from msp_gateway.admission import Admission, Authenticator
 from msp_gateway.admission.cors import allow_origins
 from msp_gateway.catalogue import Catalogues
+from msp_gateway.direct.way import ShortWay
 from msp_gateway.directory import Directory, WatchedDirectory, find
 from msp_gateway.dispatch import RelayDispatcher, put_relay_outside
 from msp_gateway.hf_inference import HfInference
@@ -47,7 +48,6 @@ from msp_gateway.service_registry import ServiceRegistryClient
 from msp_gateway.settings import GatewaySettings
 from msp_gateway.stalls import Limits, Progress, progress_of
 from msp_gateway.tracing.traces import NoTracing, Tracing
-from msp_gateway.upstream import Upstream
 from msp_gateway.usage.collector import HttpUsageSource, UsageSource
 from msp_gateway.watchdog import Watchdog
 
@@ -64,7 +64,7 @@ def create_app(
     settings: GatewaySettings,
     *,
     directory: Directory,
-    upstream: Upstream,
+    upstream: Http1Upstream,
     reports: Reports,
     cluster: ClusterPages,
     authenticator: Authenticator | None = None,
@@ -87,6 +87,7 @@ def create_app(
     holds the keys of external servers. `authenticator` and `admission` take the place of those that the
     settings say.
     """
+    draining = draining or Draining()
     metrics = CollectorRegistry()
     recent = RecentRequests(settings.recent_requests)
     accounts = Accounts(metrics, clock, on_open=recent.add, request_log=request_log)
@@ -169,10 +170,11 @@ def create_app(
         max_body_bytes=settings.max_body_bytes,
         turns=turns,
     )
+    app.state.short_way = ShortWay(pipeline, RELAY_PATHS, upstream.send, draining)
     app.add_middleware(LostPaths, known={*RELAY_PATHS, "/v1/models"})
     app.add_middleware(RelayDispatcher, paths=RELAY_PATHS, serve=pipeline.serve)
     app.add_middleware(HfInference)
-    app.add_middleware(RefuseWhileDraining, draining=draining or Draining())
+    app.add_middleware(RefuseWhileDraining, draining=draining)
     allow_origins(app, settings.cors_origins)
     put_relay_outside(app)
     return app

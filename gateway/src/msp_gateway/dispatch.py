@@ -1,6 +1,7 @@
 """Takes the relayed paths out before FastAPI's routing, which costs more than the relay itself."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
@@ -29,13 +30,7 @@ class RelayDispatcher:
         if path is None:
             await self.app(scope, receive, send)
         elif scope["method"] == "POST":
-            answer = _Answer(send)
-            try:
-                await self._serve(path, scope, receive, answer)
-            except Exception as error:
-                if answer.begun:
-                    raise  # the server breaks the answer off
-                await bug_response(scope, error)(scope, receive, send)
+            await answering_bugs(partial(self._serve, path))(scope, receive, send)
         else:
             response = error_response(
                 MethodNotAllowed(f"{path.path} does not answer {scope['method']}, only POST.")
@@ -57,6 +52,21 @@ class _Answer:
     def __call__(self, message: Message) -> Awaitable[None]:
         self.begun = True
         return self._send(message)
+
+
+def answering_bugs(serve: ASGIApp) -> ASGIApp:
+    """The same, with an answer for exceptions that nobody expected."""
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = _Answer(send)
+        try:
+            await serve(scope, receive, answer)
+        except Exception as error:
+            if answer.begun:
+                raise  # the server breaks the answer off
+            await bug_response(scope, error)(scope, receive, send)
+
+    return served
 
 
 def entrance(app: FastAPI) -> ASGIApp:

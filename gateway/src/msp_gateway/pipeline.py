@@ -4,7 +4,7 @@ Each step is a function or an object of its own; this module only puts them in t
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
@@ -16,15 +16,19 @@ from msp_common.logs import REQUEST_ID
 from msp_common.request_ids import HEADER, request_id_for
 from msp_gateway.accounting import Accounts
 from msp_gateway.admission import (
+    ANONYMOUS,
     Admission,
     Ask,
     Authenticator,
     Identity,
     Outgoing,
+    Place,
+    TellWaiting,
     allowed,
     wants_events,
 )
 from msp_gateway.body import ClientLeft
+from msp_gateway.calls import Call, Candidate
 from msp_gateway.catalogue import Catalogue
 from msp_gateway.client_watch import Clients
 from msp_gateway.conversations import conversation_of
@@ -32,13 +36,43 @@ from msp_gateway.failures import FailedTry, Happened
 from msp_gateway.head import ClientRequest, Head, read_json
 from msp_gateway.headers import for_worker, value_of
 from msp_gateway.multipart import read_form
+from msp_gateway.passing import Passed
 from msp_gateway.paths import RelayPath
 from msp_gateway.pick import pick
 from msp_gateway.record import Record
-from msp_gateway.relay import Call, Candidate, Relay
+from msp_gateway.relay import Relay
 from msp_gateway.replicas import Replicas
 from msp_gateway.resolve import Choice, Resolver
 from msp_gateway.tracing.traces import Trace, Tracing
+from msp_gateway.upstream import SentRequest
+
+
+@dataclass(slots=True, eq=False)
+class Passage:
+    """One request on its way."""
+
+    path: RelayPath
+    headers: Headers
+    record: Record
+    trace: Trace
+    turn: int
+    """Where the pick begins among equals."""
+    identity: Identity = ANONYMOUS
+    request: ClientRequest | None = None
+    choices: Sequence[Choice] = ()
+    """The models that may answer, the preferred one first."""
+
+
+@dataclass(slots=True, eq=False)
+class Begun:
+    """What was done of a passage; `sent` has been sent to the first of the candidates."""
+
+    call: Call
+    candidates: Sequence[Candidate]
+    sent: SentRequest | None = None
+
+
+Work = Callable[[Passage, Receive, Outgoing], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -54,21 +88,36 @@ class Pipeline:
     tracing: Tracing
     max_body_bytes: int
     turns: Iterator[int]
-    """Where the next pick begins among equals."""
+    """A number for each request."""
     clients: Clients = field(default_factory=Clients)
     resolver: Resolver = field(default_factory=Resolver)
 
     async def serve(self, path: RelayPath, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI request for this path."""
+        await self.see_through(self.open(path, scope), self._whole_way, scope, receive, send)
+
+    def open(self, path: RelayPath, scope: Scope) -> Passage:
+        """A request has arrived. Whoever opens a passage sees it through, or closes it."""
         headers = Headers(scope=scope)
         request_id = request_id_for(headers)
         scope.setdefault("state", {})["request_id"] = request_id
-        token = REQUEST_ID.set(request_id)
         record = self.accounts.open(request_id, path.path)
-        trace = self.tracing.begin(headers)
-        out = Outgoing(send, request_id)
+        return Passage(path, headers, record, self.tracing.begin(headers), next(self.turns))
+
+    def close(self, passage: Passage) -> None:
+        """The request has ended, in whatever way."""
+        self.accounts.close(passage.record)
+        passage.trace.end(passage.record)
+
+    async def see_through(
+        self, passage: Passage, work: Work, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Do the work that is left of it, tell the client what goes wrong, and close it."""
+        record = passage.record
+        token = REQUEST_ID.set(record.request_id)
+        out = Outgoing(send, record.request_id)
         try:
-            await self._answer(path, headers, receive, out, record, trace)
+            await work(passage, receive, out)
         except ClientLeft:
             if record.worker and record.model:
                 record.failed.append(FailedTry(Happened.CLIENT_LEFT, record.worker, record.model))
@@ -84,65 +133,27 @@ class Pipeline:
             record.status = record.status or 500
             raise
         finally:
-            self.accounts.close(record)
-            trace.end(record)
+            self.close(passage)
             REQUEST_ID.reset(token)
 
-    async def _answer(
-        self,
-        path: RelayPath,
-        headers: Headers,
-        receive: Receive,
-        out: Outgoing,
-        record: Record,
-        trace: Trace,
-    ) -> None:
-        identity = self.authenticator.authenticate(headers)
-        record.identity = identity.name
-        read = read_form if path.multipart else read_json
-        request: ClientRequest = await read(receive, headers, self.max_body_bytes)
+    def authenticate(self, passage: Passage) -> None:
+        """Raises Unauthenticated."""
+        passage.identity = self.authenticator.authenticate(passage.headers)
+        passage.record.identity = passage.identity.name
+
+    def admit(
+        self, passage: Passage, request: ClientRequest, tell_waiting: TellWaiting | None = None
+    ) -> Place:
+        """A place for the request, which is there whole now. Raises ApiError."""
+        record, path, head = passage.record, passage.path, request.head
         self.accounts.read(record)
-        try:
-            record.requested_model, record.stream = request.head.model, request.head.stream
-            fields = trace.fields(for_worker(headers.raw, record.request_id))
-            call = Call(path.path, fields, request)
-            choices = self._choices(path, request.head, identity)
-            ask = self._ask(path, choices[0].model_id, identity, request.head, headers, record, out)
-            with self.clients.until_leaving(receive), self.admission.admit(ask) as place:
-                if waits := not place.granted:
-                    await place.wait()
-                out.fields, record.waited_s = place.fields, place.waited_s
-                if waits:
-                    # Chosen anew: much may have changed while the request waited.
-                    choices = self._choices(path, request.head, identity)
-                candidates = self._candidates(path, choices, conversation_of(headers))
-                record.candidates = tuple(candidate.seen for candidate in candidates)
-                last = await self.relay.run(call, candidates, record, out)
-        finally:
-            request.close()
-        if last is not None:
-            record.complete = True
-            await out({"type": "http.response.body", "body": last, "more_body": False})
-        # Otherwise the server aborts the connection of an answer that never ended: what is wanted.
-
-    def _choices(self, path: RelayPath, head: Head, identity: Identity) -> Sequence[Choice]:
-        """The models that may answer this key, the preferred one first."""
-        choices = self.resolver.choices(head.model, path, self.catalogue())
-        return allowed(identity, choices, named=head.model is not None)
-
-    def _ask(
-        self,
-        path: RelayPath,
-        model_id: str,
-        identity: Identity,
-        head: Head,
-        headers: Headers,
-        record: Record,
-        out: Outgoing,
-    ) -> Ask:
-        length = value_of(headers.raw, b"content-length") or b""
-        return Ask(
-            identity=identity,
+        passage.request = request
+        record.requested_model, record.stream = head.model, head.stream
+        passage.choices = self._choices(path, head, passage.identity)
+        model_id = passage.choices[0].model_id
+        length = value_of(passage.headers.raw, b"content-length") or b""
+        ask = Ask(
+            identity=passage.identity,
             head=head,
             request_id=record.request_id,
             model_id=model_id,
@@ -150,25 +161,87 @@ class Pipeline:
             # What a recording has of bytes says nothing of tokens.
             body_bytes=int(length) if length.isdigit() and not path.multipart else 0,
             progress=record,
-            tell_waiting=out.tell_waiting if head.stream and wants_events(headers) else None,
+            tell_waiting=tell_waiting,
         )
+        return self.admission.admit(ask)
 
-    def _candidates(
-        self, path: RelayPath, choices: Sequence[Choice], conversation: str | None
-    ) -> Sequence[Candidate]:
+    def call(self, passage: Passage) -> Call:
+        """The request as it goes to workers."""
+        fields = passage.trace.fields(for_worker(passage.headers.raw, passage.record.request_id))
+        return Call(passage.path.path, fields, _request_of(passage))
+
+    def candidates(self, passage: Passage) -> Sequence[Candidate]:
         """Whom to ask, in order: the replicas of the model, then those of models that stand in for it.
 
         By what is known now: the request may have waited.
         """
         catalogue = self.catalogue()
         self.replicas.observe(catalogue.workers)
-        turn, candidates = next(self.turns), []
-        for choice in choices:
-            workers = self.resolver.serving(choice.model_id, path, catalogue)
+        conversation, candidates = conversation_of(passage.headers), []
+        for choice in passage.choices:
+            workers = self.resolver.serving(choice.model_id, passage.path, catalogue)
             if len(workers) > 1:
-                workers = pick(workers, self.replicas.seen(), turn, conversation)
+                workers = pick(workers, self.replicas.seen(), passage.turn, conversation)
             candidates += [Candidate(worker, choice.stands_in_for) for worker in workers]
+        passage.record.candidates = tuple(candidate.seen for candidate in candidates)
         return candidates
+
+    async def go_on(
+        self, passage: Passage, place: Place, receive: Receive, out: Outgoing, begun: Begun | None = None
+    ) -> None:
+        """From admission to the end; `begun` is what was done of it without waiting."""
+        request, record = _request_of(passage), passage.record
+        try:
+            with self.clients.until_leaving(receive), place:
+                if waits := not place.granted:
+                    await place.wait()
+                out.fields, record.waited_s = place.fields, place.waited_s
+                if begun is None:
+                    if waits:
+                        # Chosen anew: much may have changed while the request waited.
+                        passage.choices = self._choices(passage.path, request.head, passage.identity)
+                    begun = Begun(self.call(passage), self.candidates(passage))
+                last = await self.relay.run(begun.call, begun.candidates, record, out, begun.sent)
+        finally:
+            request.close()
+        await _end(record, last, out)
+
+    async def go_on_broken(
+        self, passage: Passage, place: Place, call: Call, passed: Passed, receive: Receive, out: Outgoing
+    ) -> None:
+        """From the break of an answer to the end."""
+        with self.clients.until_leaving(receive), place:
+            done = await self.relay.after_break(call, passed, passage.record, out)
+        await _end(passage.record, passed.last if done else None, out)
+
+    async def _whole_way(self, passage: Passage, receive: Receive, out: Outgoing) -> None:
+        self.authenticate(passage)
+        read = read_form if passage.path.multipart else read_json
+        request: ClientRequest = await read(receive, passage.headers, self.max_body_bytes)
+        try:
+            tells = request.head.stream and wants_events(passage.headers)
+            place = self.admit(passage, request, out.tell_waiting if tells else None)
+        except BaseException:
+            request.close()
+            raise
+        await self.go_on(passage, place, receive, out)
+
+    def _choices(self, path: RelayPath, head: Head, identity: Identity) -> Sequence[Choice]:
+        """The models that may answer this key, the preferred one first."""
+        choices = self.resolver.choices(head.model, path, self.catalogue())
+        return allowed(identity, choices, named=head.model is not None)
+
+
+def _request_of(passage: Passage) -> ClientRequest:
+    assert passage.request is not None  # noqa: S101
+    return passage.request
+
+
+async def _end(record: Record, last: bytes | None, out: Outgoing) -> None:
+    """`last` is as of `Relay.run`; without it the server aborts the connection, as it should."""
+    if last is not None:
+        record.complete = True
+        await out({"type": "http.response.body", "body": last, "more_body": False})
 
 
 async def _refuse(error: ApiError, record: Record, scope: Scope, receive: Receive, send: Send) -> None:

@@ -40,8 +40,8 @@ class UpstreamRequest:
     body: Body
 
 
-class UpstreamResponse(Protocol):
-    """An answer whose head has arrived."""
+class AnswerHead(Protocol):
+    """What an answer begins with."""
 
     @property
     def status(self) -> int:
@@ -50,6 +50,10 @@ class UpstreamResponse(Protocol):
     @property
     def headers(self) -> RawHeaders:
         """Header fields as they came, names in lower case."""
+
+
+class UpstreamResponse(AnswerHead, Protocol):
+    """An answer whose head has arrived."""
 
     @property
     def ended(self) -> bool:
@@ -70,3 +74,10 @@ class Upstream(Protocol):
 
         Cancelling closes the connection at once. Raises UpstreamError.
         """
+
+
+class SentRequest(Protocol):
+    """A request that was sent over a kept connection, and whose answer has not been taken yet."""
+
+    async def answer(self) -> UpstreamResponse:
+        """As `Upstream.open`, from here on."""

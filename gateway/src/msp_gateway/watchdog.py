@@ -58,14 +58,20 @@ class Watchdog:
         self._watches: set[Watch] = set()
         self._ticking = False
 
-    def over_beginning(self, worker_id: str) -> "Watch":
+    def over_beginning(self, worker_id: str) -> "WatchedBlock":
         """A watch until the answer's first byte."""
-        return Watch(self, worker_id, begun=False, gaps=None)
+        return WatchedBlock(self, worker_id, begun=False, gaps=None)
 
-    def over_rest(self, worker_id: str, *, streams: bool) -> "Watch":
+    def over_rest(self, worker_id: str, *, streams: bool) -> "WatchedBlock":
         """A watch from the answer's first byte on; gaps are learnt from event streams alone."""
-        gaps = self._gaps_of(worker_id) if streams else None
-        return Watch(self, worker_id, begun=True, gaps=gaps)
+        gaps = self.gaps_of(worker_id) if streams else None
+        return WatchedBlock(self, worker_id, begun=True, gaps=gaps)
+
+    def over_exchange(self, worker_id: str, give_up: Callable[[Stood], None]) -> "Watch":
+        """A watch over all of it, for who waits in no block: `give_up` is called where the worker stood."""
+        watch = Watch(self, worker_id, begun=False, gaps=None, give_up=give_up)
+        watch.begin()
+        return watch
 
     @cached_property
     def timers(self) -> Timers:
@@ -111,48 +117,56 @@ class Watchdog:
         if self._ticking:
             self.timers.call_at(now + self._tick_s, self._look)
 
-    def _gaps_of(self, worker_id: str) -> Gaps:
+    def gaps_of(self, worker_id: str) -> Gaps:
+        """What is known of the gaps in this worker's streams."""
         if worker_id not in self._gaps and len(self._gaps) >= MAX_WORKERS:
             self._gaps.clear()
         return self._gaps.setdefault(worker_id, Gaps())
 
 
 class Watch:
-    """One phase of one exchange: a `with` block that raises Stood.
+    """Of one exchange, or a phase of it; from `begin` until `end`.
 
     While the client is waited for (between `arrived` and `waits`) no silence is counted.
     """
 
-    __slots__ = ("_cancelled", "_dog", "_since", "_stood", "_task", "_time", "begun", "gaps", "worker_id")
+    __slots__ = ("_dog", "_give_up", "_since", "_stood", "_time", "begun", "gaps", "worker_id")
 
-    def __init__(self, dog: Watchdog, worker_id: str, *, begun: bool, gaps: Gaps | None) -> None:
+    def __init__(
+        self,
+        dog: Watchdog,
+        worker_id: str,
+        *,
+        begun: bool,
+        gaps: Gaps | None,
+        give_up: Callable[[Stood], None] | None = None,
+    ) -> None:
+        """`give_up` is called once at most, at a turn of the loop of its own."""
         self._dog = dog
         self._time = dog.timers.time
+        self._give_up = give_up
         self.worker_id = worker_id
         self.begun = begun
         self.gaps = gaps
         self._since: float | None = None
-        self._task: asyncio.Task[object] | None = None
         self._stood: Stood | None = None
-        self._cancelled = False
 
-    def __enter__(self) -> Self:
-        """Begin to wait for the worker."""
-        self._task = asyncio.current_task(self._dog.loop)
+    def begin(self) -> None:
+        """The worker is waited for."""
         self._since = self._time()
         self._dog.begin(self)
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the watch."""
+    def end(self) -> None:
+        """Nobody waits any more."""
+        self._give_up = None
         self._dog.end(self)
-        task, self._task = self._task, None
-        # Somebody else may have cancelled the task too, who goes first then.
-        alone = self._cancelled and task is not None and task.uncancel() == 0
-        if alone and kind is asyncio.CancelledError and self._stood is not None:
-            raise self._stood from None
+
+    def answered(self, *, streams: bool) -> None:
+        """The first byte is there; gaps are learnt from event streams alone."""
+        self.begun = True
+        self._since = None
+        if streams:
+            self.gaps = self._dog.gaps_of(self.worker_id)
 
     def arrived(self) -> None:
         """A chunk is there; from now on the client is waited for."""
@@ -169,12 +183,41 @@ class Watch:
         return 0.0 if self._since is None else now - self._since
 
     def break_off(self, stood: Stood) -> None:
-        """Cancel the block at the loop's next turn, if it has not ended by then."""
+        """Give the worker up at the loop's next turn, if the watch has not ended by then."""
         if self._stood is None:
             self._stood = stood
-            self._dog.loop.call_soon(self._cancel)
+            self._dog.loop.call_soon(self._break_off, stood)
 
-    def _cancel(self) -> None:
+    def _break_off(self, stood: Stood) -> None:
+        if self._give_up is not None:
+            self._give_up(stood)
+
+
+class WatchedBlock(Watch):
+    """A `with` block that raises Stood."""
+
+    __slots__ = ("_cancelled", "_task")
+
+    def __enter__(self) -> Self:
+        """Begin to wait for the worker."""
+        self._task = asyncio.current_task(self._dog.loop)
+        self._cancelled = False
+        self._give_up = self._cancel
+        self.begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the watch."""
+        self.end()
+        task, self._task = self._task, None
+        # Somebody else may have cancelled the task too, who goes first then.
+        alone = self._cancelled and task is not None and task.uncancel() == 0
+        if alone and kind is asyncio.CancelledError and self._stood is not None:
+            raise self._stood from None
+
+    def _cancel(self, stood: Stood) -> None:
         if self._task is not None:
             self._cancelled = True
             self._task.cancel()

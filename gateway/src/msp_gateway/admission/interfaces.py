@@ -50,7 +50,7 @@ class Ask:
 
 
 class Place(Protocol):
-    """A request on its way in: `with` a block that gives up its place, or its waiting for one, at its end."""
+    """A request on its way in: `with` a block that gives its place back at the end, or call `give_back`."""
 
     @property
     def granted(self) -> bool:
@@ -66,6 +66,9 @@ class Place(Protocol):
     @property
     def waited_s(self) -> float:
         """For how long the request waited."""
+
+    def give_back(self) -> None:
+        """Give up the place, or the waiting for it; once."""
 
     def __enter__(self) -> Self: ...
 

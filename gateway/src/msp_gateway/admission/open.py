@@ -30,6 +30,9 @@ class OpenPlace:
     async def wait(self) -> None:
         """Nobody waits."""
 
+    def give_back(self) -> None:
+        """Nothing was taken."""
+
     def __enter__(self) -> Self:
         return self
 

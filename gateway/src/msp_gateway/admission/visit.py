@@ -113,6 +113,10 @@ class Visit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the place back, or the waiting for it up."""
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Give the place back, or the waiting for it up."""
         meter = self._gate.leave(self._ticket)
         if self._account is None:
             self._limits.give_back(self._ask.identity, self._estimate)

@@ -5,7 +5,6 @@ import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from msp_gateway.body import Body
 from msp_gateway.http1.connection import Connection
 from msp_gateway.http1.origin import Origin, Target, request_head, target_of
 from msp_gateway.http1.pool import Pool
@@ -49,6 +48,37 @@ class Answer:
             self._client.take_back(self._origin, connection)
 
 
+class Sent:
+    """A request that was sent over a kept connection, and whose answer has not been taken yet."""
+
+    __slots__ = ("_began", "_client", "_request", "_target", "connection")
+
+    def __init__(
+        self,
+        client: "Http1Upstream",
+        connection: Connection,
+        target: Target,
+        request: UpstreamRequest,
+        began: float,
+    ) -> None:
+        self._client = client
+        self._target = target
+        self._request = request
+        self._began = began
+        self.connection = connection
+
+    async def answer(self) -> Answer:
+        """As `Http1Upstream.open`, from here on: the connection may turn out to have been dead."""
+        self.connection.on_change(None)
+        return await self._client.over_kept(
+            self.connection, self._target, self._request, self._began, sent=True
+        )
+
+    def close(self) -> None:
+        """End the exchange. Where the answer has not ended, close the connection, which tells the worker."""
+        self._client.take_back(self._target.origin, self.connection)
+
+
 class Http1Upstream:
     """Talks to workers. Belongs to the event loop in which it is first used."""
 
@@ -71,12 +101,31 @@ class Http1Upstream:
         """
         target = self._target(request.url)
         loop = self._loop = self._loop or asyncio.get_running_loop()
-        kept = self._pool.take(target.origin, loop.time())
+        now = loop.time()
+        kept = self._pool.take(target.origin, now)
         if kept is None:
             return await self._exchange(await self._connect(target.origin, loop), target, request)
-        began = loop.time()
+        return await self.over_kept(kept, target, request, now, sent=False)
+
+    def send(self, request: UpstreamRequest) -> Sent | None:
+        """Send a request at once; None where no connection is kept, or the request is a long one."""
+        target = self._target(request.url)
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        now = loop.time()
+        kept = self._pool.take(target.origin, now) if request.body.size_bytes <= _BATCH_BYTES else None
+        if kept is None:
+            return None
+        kept.begin()
+        kept.write(_short(target, request), last=True)
+        return Sent(self, kept, target, request, now)
+
+    async def over_kept(
+        self, kept: Connection, target: Target, request: UpstreamRequest, began: float, *, sent: bool
+    ) -> Answer:
+        """The exchange over this connection, or over a fresh one if it was dead when it began."""
+        loop = asyncio.get_running_loop()
         try:
-            return await self._exchange(kept, target, request, kept=True)
+            return await self._exchange(kept, target, request, kept=True, sent=sent)
         except _DiedIdle as died:
             if loop.time() - began >= DIED_IDLE_S:
                 raise UpstreamReset(str(died)) from None
@@ -116,16 +165,21 @@ class Http1Upstream:
         return connection
 
     async def _exchange(
-        self, connection: Connection, target: Target, request: UpstreamRequest, *, kept: bool = False
+        self,
+        connection: Connection,
+        target: Target,
+        request: UpstreamRequest,
+        *,
+        kept: bool = False,
+        sent: bool = False,
     ) -> Answer:
-        connection.begin()
         try:
-            size = request.body.size_bytes
-            head = request_head(target, request.headers, size)
-            if size <= _BATCH_BYTES:
-                connection.write([head, *request.body.chunks()], last=True)
-            else:
-                await _send_piecewise(connection, request.body, [head], size)
+            if not sent:
+                connection.begin()
+                if request.body.size_bytes <= _BATCH_BYTES:
+                    connection.write(_short(target, request), last=True)
+                else:
+                    await _send_piecewise(connection, target, request)
             await connection.head()
         except UpstreamReset as error:
             silent = not connection.answer.received
@@ -143,10 +197,16 @@ async def _nothing() -> bytes:
     return b""
 
 
-async def _send_piecewise(connection: Connection, body: Body, batch: list[bytes], left: int) -> None:
+def _short(target: Target, request: UpstreamRequest) -> list[bytes]:
+    """A request that is written in one go."""
+    return [request_head(target, request.headers, request.body.size_bytes), *request.body.chunks()]
+
+
+async def _send_piecewise(connection: Connection, target: Target, request: UpstreamRequest) -> None:
     """Send a long request, unless the worker answers, or leaves, before its end."""
-    size = 0
-    for chunk in body.chunks():
+    left = request.body.size_bytes
+    batch, size = [request_head(target, request.headers, left)], 0
+    for chunk in request.body.chunks():
         batch.append(chunk)
         size += len(chunk)
         left -= len(chunk)

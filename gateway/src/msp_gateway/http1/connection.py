@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from msp_gateway.http1.answer import AnswerParser
-from msp_gateway.upstream import UpstreamError, UpstreamGarbage, UpstreamReset
+from msp_gateway.upstream import UpstreamGarbage, UpstreamReset
 
 BUFFERED_BYTES = 64 * 1024
 """So much of an answer waits here for a slow client; then the worker is held back."""
@@ -17,7 +17,10 @@ _UNACKNOWLEDGED_MS = 30_000
 
 
 class Connection(asyncio.Protocol):
-    """Used by one task at a time: `begin`, `write`, `head`, `read` until it is empty, then `release`."""
+    """Used by one task at a time: `begin`, `write`, `head`, `read` until it is empty, then `release`.
+
+    Or by none: who calls `on_change` is told whenever anything came, and finds it in `answer` and `error`.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost_idle: Callable[["Connection"], None]) -> None:
         """`on_lost_idle` is called when the connection ends while no exchange is going on."""
@@ -25,8 +28,9 @@ class Connection(asyncio.Protocol):
         self._on_lost_idle = on_lost_idle
         self._transport: asyncio.Transport | None = None
         self._answer: AnswerParser | None = None
-        self._error: UpstreamError | None = None
+        self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._on_change: Callable[[], None] | None = None
         self._reading_paused = self._writing_paused = False
         self._sent_whole = False
         self.idle_since = 0.0
@@ -41,6 +45,22 @@ class Connection(asyncio.Protocol):
         """The answer of the present exchange."""
         assert self._answer is not None  # noqa: S101
         return self._answer
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the exchange cannot go on; what came before may still be taken."""
+        return self._error
+
+    def on_change(self, call: Callable[[], None] | None) -> None:
+        """Call this whenever something came, instead of waking a task."""
+        self._on_change = call
+
+    def fail(self, error: Exception) -> None:
+        """End the exchange with this error, and the connection with it."""
+        if self._error is None:
+            self._error = error
+        self.abort()
+        self._wake()
 
     def begin(self) -> None:
         """An exchange begins."""
@@ -78,6 +98,11 @@ class Connection(asyncio.Protocol):
             if self._error is not None:
                 raise self._error
             await self._changed()
+        return self.take()
+
+    def take(self) -> bytes:
+        """The body's bytes that are there; empty when there are none."""
+        answer = self.answer
         taken = answer.take()
         if self._reading_paused and answer.buffered_bytes <= BUFFERED_BYTES and self._transport is not None:
             self._reading_paused = False
@@ -86,6 +111,7 @@ class Connection(asyncio.Protocol):
 
     def release(self) -> bool:
         """The exchange is over. True if the connection may be kept for another, else it is closed now."""
+        self._on_change = None
         answer, self._answer = self._answer, None
         if answer is not None and answer.reusable and self._sent_whole and self.open:
             if self._reading_paused and self._transport is not None:
@@ -156,6 +182,9 @@ class Connection(asyncio.Protocol):
         return self._waiter
 
     def _wake(self) -> None:
+        if self._on_change is not None:
+            self._on_change()
+            return
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

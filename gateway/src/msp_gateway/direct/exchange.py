@@ -1,0 +1,200 @@
+"""One request on the short way, from the moment it was sent to a worker."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from starlette.types import Receive
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from msp_gateway.admission import Outgoing, Place
+from msp_gateway.direct.client_answer import ClientAnswer
+from msp_gateway.failures import FailedTry, Happened
+from msp_gateway.http1.client import Sent
+from msp_gateway.passing import Passed
+from msp_gateway.pipeline import Begun, Passage, Pipeline, Work
+from msp_gateway.relay import tell_stopping
+
+GOOD = 200
+"""Any other status is looked at on the ordinary way."""
+
+log = logging.getLogger(__name__)
+
+
+class Exchange:
+    """Passes the answer on as it comes. Ends well, or is handed over, or is abandoned by its client."""
+
+    __slots__ = (
+        "_answer",
+        "_begun",
+        "_connection",
+        "_cycle",
+        "_hand_over",
+        "_on_over",
+        "_over",
+        "_passage",
+        "_passed",
+        "_pipeline",
+        "_place",
+        "_sent",
+        "_watch",
+        "_worker",
+    )
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        passage: Passage,
+        place: Place,
+        begun: Begun,
+        sent: Sent,
+        cycle: RequestResponseCycle,
+        hand_over: Callable[[Passage, Work], None],
+        on_over: Callable[["Exchange"], None],
+    ) -> None:
+        """`hand_over` lets the ordinary way do the rest; `on_over` is told when nothing is left to do."""
+        self._pipeline = pipeline
+        self._passage = passage
+        self._place = place
+        self._begun = begun
+        self._sent = sent
+        self._cycle = cycle
+        self._hand_over = hand_over
+        self._on_over = on_over
+        self._answer = ClientAnswer(cycle)
+        self._passed: Passed | None = None
+        self._over: asyncio.Future[None] | None = None
+        self._worker = begun.candidates[0].worker
+        self._connection = sent.connection
+        self._watch = pipeline.relay.watchdog.over_exchange(self._worker.id, self._connection.fail)
+        self._connection.on_change(self.go_on)
+
+    def go_on(self) -> None:
+        """Something came from the worker, or the client takes more."""
+        try:
+            if self._passed is not None or self._begin():
+                self._pass_on()
+        except Exception:
+            # A mistake of ours: the client must not wait for ever, nor the books stay open.
+            log.exception("the relay broke", extra={"request_id": self._passage.record.request_id})
+            self._passage.record.status = self._passage.record.status or 500
+            self._close()
+            self._cycle.transport.abort()
+
+    def client_left(self) -> None:
+        """The client's connection has ended."""
+        record = self._passage.record
+        record.failed.append(FailedTry(Happened.CLIENT_LEFT, self._worker.id, self._worker.lease.model.id))
+        self._close()
+
+    async def until_over(self) -> None:
+        """Wait for the end. Cancelling makes one at once: the server has to stop."""
+        self._over = asyncio.get_running_loop().create_future()
+        try:
+            await self._over
+        except asyncio.CancelledError:
+            if self._over.cancelled():
+                self._stop()
+            raise
+
+    def _begin(self) -> bool:
+        """Whether the first byte of a good answer is there; if so, the client's answer begins."""
+        head, error = self._connection.answer, self._connection.error
+        if not (head.head_done and (head.buffered_bytes or head.complete)):
+            if error is not None:
+                self._hand_over_beginning()
+            return False
+        if head.status != GOOD:
+            self._hand_over_beginning()
+            return False
+        relay, record = self._pipeline.relay, self._passage.record
+        self._passed, fields = relay.begin(self._begun.call, self._worker, head, record)
+        self._watch.answered(streams=self._passed.events is not None)
+        self._answer.begin(GOOD, [*fields, *self._place.fields])
+        return True
+
+    def _pass_on(self) -> None:
+        """All that is there, unless the client is slow: then the worker is held back, too."""
+        passed, connection, watch = self._passed, self._connection, self._watch
+        assert passed is not None  # noqa: S101
+        head = connection.answer
+        while not self._cycle.flow.write_paused:
+            if head.buffered_bytes:
+                watch.arrived()
+                part = passed.next(connection.take())
+                if not head.exhausted:
+                    self._answer.part(part)
+                    continue
+                passed.last = part
+            if head.complete:
+                self._end(passed)
+            elif connection.error is not None:
+                self._broke(passed, connection.error)
+            else:
+                watch.waits()
+            return
+
+    def _end(self, passed: Passed) -> None:
+        if passed.events is not None:
+            passed.last += passed.events.rest()
+        self._answer.end(passed.last)
+        self._passage.record.complete = True
+        self._pipeline.relay.went_well(self._worker, self._passage.record)
+        self._close()
+        self._answer.over()
+
+    def _broke(self, passed: Passed, error: Exception) -> None:
+        self._end_exchange()
+        self._sent.close()
+        relay, call = self._pipeline.relay, self._begun.call
+        relay.replicas.ended(self._worker.id)
+        relay.broke(passed, error, self._passage.record)
+        self._answer.part(b"")
+        place = self._place
+
+        async def work(passage: Passage, receive: Receive, out: Outgoing) -> None:
+            await self._pipeline.go_on_broken(passage, place, call, passed, receive, out)
+
+        self._hand_over(self._passage, work)
+
+    def _hand_over_beginning(self) -> None:
+        """It is no good answer so far: the ordinary way looks at it, and asks others."""
+        self._end_exchange()
+        begun, place = self._begun, self._place
+        begun.sent = self._sent
+
+        async def work(passage: Passage, receive: Receive, out: Outgoing) -> None:
+            await self._pipeline.go_on(passage, place, receive, out, begun)
+
+        self._hand_over(self._passage, work)
+
+    def _stop(self) -> None:
+        passed = self._passed
+        self._end_exchange()
+        self._sent.close()
+        self._pipeline.relay.replicas.ended(self._worker.id)
+        self._place.give_back()
+
+        async def work(passage: Passage, receive: Receive, out: Outgoing) -> None:
+            if passed is not None:
+                await tell_stopping(passed, out)
+            raise asyncio.CancelledError
+
+        self._hand_over(self._passage, work)
+
+    def _close(self) -> None:
+        """Nothing more is passed on: all that was held for the request is given up."""
+        self._end_exchange()
+        self._sent.close()
+        if self._passed is not None and self._passed.kept is not None:
+            self._passed.kept.forget()
+        self._pipeline.relay.replicas.ended(self._worker.id)
+        self._place.give_back()
+        self._pipeline.close(self._passage)
+
+    def _end_exchange(self) -> None:
+        self._watch.end()
+        self._connection.on_change(None)
+        self._on_over(self)
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)

@@ -1,0 +1,119 @@
+"""Which requests take the short way, and how they begin."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+from uvicorn._types import HTTPScope
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from msp_common.draining import Draining
+from msp_gateway.admission import Outgoing
+from msp_gateway.admission.outgoing import FIELD as TELL_WAITING
+from msp_gateway.direct.exchange import Exchange
+from msp_gateway.dispatch import answering_bugs
+from msp_gateway.head import JsonRequest
+from msp_gateway.http1.client import Sent
+from msp_gateway.paths import RelayPath
+from msp_gateway.pipeline import Begun, Passage, Pipeline, Work
+from msp_gateway.upstream import UpstreamRequest
+
+MAX_BODY_BYTES = 64 * 1024
+"""Longer ones are read as they come, on the ordinary way."""
+
+Ordinary = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# Of each of these something else takes care, around the ordinary way or in it.
+_FOR_OTHERS = frozenset({b"expect", b"origin", b"transfer-encoding", b"upgrade", TELL_WAITING.encode()})
+
+
+class ShortWay:
+    """Takes requests from the server, for as long as the program is not being stopped."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        paths: Mapping[str, RelayPath],
+        send: Callable[[UpstreamRequest], Sent | None],
+        draining: Draining,
+    ) -> None:
+        """`send` is as `Http1Upstream.send`."""
+        self._pipeline = pipeline
+        self._paths = {path: relayed for path, relayed in paths.items() if not relayed.multipart}
+        self._send = send
+        self._draining = draining
+        self._exchanges: set[Exchange] = set()
+
+    def path_of(self, scope: HTTPScope) -> RelayPath | None:
+        """The path of a request that may go this way, by its head; None for all others."""
+        path = self._paths.get(scope["path"])
+        if path is None or scope["method"] != "POST" or scope["http_version"] != "1.1":
+            return None
+        length = b""
+        for name, value in scope["headers"]:
+            if name in _FOR_OTHERS:
+                return None
+            if name == b"content-length":
+                length = value
+        fits = length.isdigit() and int(length) <= MAX_BODY_BYTES
+        return path if fits and self._draining.left_s is None else None
+
+    def begin(
+        self, path: RelayPath, cycle: RequestResponseCycle, go_ordinary: Callable[[Ordinary], None]
+    ) -> Exchange | None:
+        """Begin with a request that is there whole. None where `go_ordinary` was called with what is left."""
+        scope: Scope = cycle.scope  # type: ignore[assignment]
+        passage = self._pipeline.open(path, scope)
+        hand_over = partial(self._hand_over, go_ordinary)
+        try:
+            self._pipeline.authenticate(passage)
+            request = JsonRequest([bytes(cycle.body)])
+            place = self._pipeline.admit(passage, request)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours, too, is told and counted there
+            hand_over(passage, _raising(error))
+            return None
+        finally:
+            cycle.body = bytearray()
+        begun, sent = None, None
+        try:
+            if place.granted:
+                passage.record.waited_s = place.waited_s
+                begun = Begun(self._pipeline.call(passage), self._pipeline.candidates(passage))
+                sent = self._pipeline.relay.send_at_once(
+                    begun.call, begun.candidates, passage.record, self._send
+                )
+        except Exception as error:  # noqa: BLE001 - as above
+            place.give_back()
+            hand_over(passage, _raising(error))
+            return None
+        if begun is None or sent is None:
+
+            async def work(passage: Passage, receive: Receive, out: Outgoing) -> None:
+                # Picked anew: others may have been sent to the same replica before a task runs.
+                await self._pipeline.go_on(passage, place, receive, out)
+
+            hand_over(passage, work)
+            return None
+        exchange = Exchange(
+            self._pipeline, passage, place, begun, sent, cycle, hand_over, self._exchanges.discard
+        )
+        self._exchanges.add(exchange)
+        return exchange
+
+    def still_open(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """Something to wait for, for every request that is on this way; cancelling it ends the request."""
+        return (exchange.until_over() for exchange in list(self._exchanges))
+
+    def _hand_over(self, go_ordinary: Callable[[Ordinary], None], passage: Passage, work: Work) -> None:
+        async def ordinary(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._pipeline.see_through(passage, work, scope, receive, send)
+
+        go_ordinary(answering_bugs(ordinary))
+
+
+def _raising(error: Exception) -> Work:
+    async def work(passage: Passage, receive: Receive, out: Outgoing) -> None:
+        raise error
+
+    return work
