@@ -10,6 +10,7 @@ import pytest
 from msp_common.contracts.model_type import ModelType
 from msp_gateway.failures import Lack
 from msp_gateway.routing_rules import DefaultOf, RoutingFileError, RoutingRules, StandIn, load, shipped
+from support.servers import free_port
 
 
 def written(folder: Path, text: str) -> Path:
@@ -97,7 +98,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_gateway_does_not_start_with_a_file_that_is_wrong(tmp_path: Path) -> None:
     path = written(tmp_path, "aliases:\n  gpt: default:poetry\n")
-    environ = {**os.environ, "GATEWAY_ROUTING_FILE": str(path)}
+    environ = {**os.environ, "GATEWAY_PORT": str(free_port()), "GATEWAY_ROUTING_FILE": str(path)}
     done = subprocess.run(
         [sys.executable, "-m", "msp_gateway"], env=environ, capture_output=True, text=True, timeout=60
     )

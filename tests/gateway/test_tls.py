@@ -14,6 +14,7 @@ from support.fake_worker import FakeWorker
 from support.gateway_cluster import LLM, worker
 from support.gateway_process import gateway_process
 from support.private_authority import Authority, make_authority
+from support.servers import free_port
 
 
 @pytest.fixture
@@ -58,7 +59,11 @@ async def test_files_that_cannot_be_used_are_named_at_the_start(
     paths = {name: str(path) for name, path in vars(authority).items()}
     told = {name: path.format(**paths) for name, path in files.items()}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "msp_gateway", env={**os.environ, **told}, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "msp_gateway",
+        env={**os.environ, "GATEWAY_PORT": str(free_port()), **told},
+        stderr=asyncio.subprocess.PIPE,
     )
     _, stderr = await process.communicate()
     assert process.returncode == 2

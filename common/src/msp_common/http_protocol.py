@@ -45,6 +45,7 @@ class _Waits(Enum):
     """What the server waits for from the client."""
 
     NOTHING = auto()
+    REQUEST = auto()
     HEAD = auto()
     BODY = auto()
     UNWANTED_BODY = auto()
@@ -99,7 +100,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.head_bytes and not self.transport.is_closing():
                 self._refuse(431, f"The head of the request is longer than {self.limits.head_bytes} bytes.")
-        elif self._waits is _Waits.NOTHING and (self.cycle is None or self.cycle.response_complete):
+        elif self._waits is _Waits.REQUEST:
             self._wait_for(_Waits.HEAD)  # empty lines between requests, which uvicorn would take for ever
 
     def on_message_begin(self) -> None:
@@ -110,6 +111,13 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
+        self._head_is_there()
+        # uvicorn adds trailers to the list that the application has read by then.
+        self.scope["headers"] = list(self.headers)
+        super().on_headers_complete()
+
+    def _head_is_there(self) -> None:
+        """Refuse a head that is too long, and a request too many. Raises what stops the parser."""
         if self._head_bytes + self._arriving > self.limits.head_bytes:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self.limits.head_bytes:
@@ -120,9 +128,6 @@ class LimitedProtocol(HttpToolsProtocol):
             raise _Refused
         self._wait_for(_Waits.BODY)
         self._beside_body = 0
-        # uvicorn adds trailers to the list that the application has read by then.
-        self.scope["headers"] = list(self.headers)
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
@@ -141,10 +146,17 @@ class LimitedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """Called by uvicorn at the end of an answer."""
+        """Called by uvicorn at the end of an answer. As uvicorn's, but for a timer for each request."""
         if self._waits is _Waits.BODY:
             self._wait_for(_Waits.UNWANTED_BODY)
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._waits is _Waits.NOTHING:
+            self._wait_for(_Waits.REQUEST)
 
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn for what is no HTTP."""
@@ -166,6 +178,9 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._since = now  # the application is the one that takes its time
             elif now - self._since > self.limits.body_gap_s:
                 self._refuse(408, f"No byte of the request's body came for {self.limits.body_gap_s:g} s.")
+        elif self._waits is _Waits.REQUEST:
+            if now - self._since > self.timeout_keep_alive:
+                self.transport.close()
         elif now - self._since > self.limits.head_s:
             if self._begun and self._waits is _Waits.HEAD:
                 self._refuse(408, f"The head of the request did not end within {self.limits.head_s:g} s.")

@@ -2,12 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
 from msp_gateway.record import CLIENT_LEFT_STATUS, Record
-from msp_gateway.tallies import Distribution, Tallies, Tally
+from msp_gateway.request_log import log_fields
+from msp_gateway.tallies import Distribution, Series, Tallies, Tally
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _ADDED_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
@@ -25,11 +27,11 @@ class Accounts:
         *,
         on_open: Callable[[Record], None] = lambda record: None,
         now: Callable[[], float] = time.time,
-        request_log: Callable[[str, Mapping[str, object]], None] | None = None,
+        request_log: Callable[[Record, int, float], None] | None = None,
     ) -> None:
         """`on_open` is told of every record; `now` is the time since the epoch.
 
-        `request_log` takes the id and the fields of each line; without it they go to this module's logger.
+        `request_log` takes each record, its status and its seconds; without it this module's logger does.
         """
         self._log = request_log or _to_logger
         self._clock = clock
@@ -105,6 +107,8 @@ class Accounts:
             )
         )
 
+        self._times: dict[tuple[str, str], _Times] = {}
+
     def open(self, request_id: str, path: str) -> Record:
         """A request has arrived. Every record that is opened must be closed."""
         self._in_flight.add(path)
@@ -134,45 +138,47 @@ class Accounts:
         status = record.status or CLIENT_LEFT_STATUS
         self._in_flight.add(path, by=-1)
         self._requests.add(path, model, record.identity or "", str(status))
-        self._duration_s.add(duration_s, path, model)
+        times = self._times_of(path, model)
+        times.duration_s.add(duration_s)
         if (cause := record.cause) is not None:
             self._errors.add(path, model, cause)
         if record.first_byte is not None:
-            self._first_byte_s.add(record.first_byte - record.started, path, model)
+            times.first_byte_s.add(record.first_byte - record.started)
             if not record.complete:
                 self._incomplete.add(path, model)
         if record.waited_s is not None:
-            self._queue_s.add(record.waited_s, path, model)
+            times.queue_s.add(record.waited_s)
         if (added_s := record.added_s) is not None:
-            self._added_s.add(added_s, path)
+            times.added_s.add(added_s)
         if record.resumed is not None:
             self._resumes.add(model, record.resumed)
         for tried in record.failed:
             self._failed_tries.add(tried.model_id, tried.what.value)
         for _, asked_model, _ in record.asked[1:]:
             self._retries.add(asked_model)
-        self._log(record.request_id, _log_fields(record, status, duration_s))
+        self._log(record, status, duration_s)
+
+    def _times_of(self, path: str, model: str) -> "_Times":
+        times = self._times.get((path, model))
+        if times is None:
+            times = self._times[path, model] = _Times(
+                self._first_byte_s.of(path, model),
+                self._added_s.of(path),
+                self._queue_s.of(path, model),
+                self._duration_s.of(path, model),
+            )
+        return times
 
 
-def _to_logger(request_id: str, fields: Mapping[str, object]) -> None:
-    log.info("request", extra={"request_id": request_id, **fields})
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """What every request of one path and model is counted in."""
+
+    first_byte_s: Series
+    added_s: Series
+    queue_s: Series
+    duration_s: Series
 
 
-def _log_fields(record: Record, status: int, duration_s: float) -> dict[str, object]:
-    first_byte_s = None if record.first_byte is None else round(record.first_byte - record.started, 4)
-    return {
-        "path": record.path,
-        "status": status,
-        "error": record.error,
-        "complete": record.complete,
-        "stream": record.stream,
-        "identity": record.identity,
-        "requested_model": record.requested_model,
-        "model": record.model,
-        "worker": record.worker,
-        "resumed": record.resumed,
-        "failed_tries": [f"{tried.worker_id}:{tried.what}" for tried in record.failed],
-        "waited_s": None if record.waited_s is None else round(record.waited_s, 4),
-        "first_byte_s": first_byte_s,
-        "duration_s": round(duration_s, 4),
-    }
+def _to_logger(record: Record, status: int, duration_s: float) -> None:
+    log.info("request", extra={"request_id": record.request_id, **log_fields(record, status, duration_s)})

@@ -34,11 +34,8 @@ class MemoryBody:
 
     def __init__(self, parts: list[bytes]) -> None:
         self._parts = parts
-
-    @property
-    def size_bytes(self) -> int:
+        self.size_bytes = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         """How many bytes `chunks` gives in total."""
-        return sum(map(len, self._parts))
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes from the beginning."""

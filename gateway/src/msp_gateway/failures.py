@@ -151,6 +151,8 @@ def may_ask(model_id: str, stands_in_for: Collection[Lack] | None, past: Sequenc
     `stands_in_for` says for the lack of what the model may take another one's place; None for the model that
     the request is for.
     """
+    if stands_in_for is None and not past:
+        return True
     retries = [JUDGEMENTS[tried.what].retry for tried in past]
     if Retry.NONE in retries:
         return False

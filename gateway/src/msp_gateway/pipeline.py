@@ -177,13 +177,14 @@ class Pipeline:
         """
         catalogue = self.catalogue()
         self.replicas.observe(catalogue.workers)
-        conversation, candidates = conversation_of(passage.headers), []
+        candidates: list[Candidate] = []
         for choice in passage.choices:
             workers = self.resolver.serving(choice.model_id, passage.path, catalogue)
             if len(workers) > 1:
+                conversation = conversation_of(passage.headers)
                 workers = pick(workers, self.replicas.seen(), passage.turn, conversation)
-            candidates += [Candidate(worker, choice.stands_in_for) for worker in workers]
-        passage.record.candidates = tuple(candidate.seen for candidate in candidates)
+            candidates += [self.resolver.candidate(worker, choice) for worker in workers]
+        passage.record.candidates = tuple([candidate.seen for candidate in candidates])
         return candidates
 
     async def go_on(
@@ -211,7 +212,7 @@ class Pipeline:
     ) -> None:
         """From the break of an answer to the end."""
         with self.clients.until_leaving(receive), place:
-            done = await self.relay.after_break(call, passed, passage.record, out)
+            done = passed.whole or await self.relay.after_break(call, passed, passage.record, out)
         await _end(passage.record, passed.last if done else None, out)
 
     async def _whole_way(self, passage: Passage, receive: Receive, out: Outgoing) -> None:

@@ -7,13 +7,13 @@ system calls. Here a line is one string, and those of a moment are written toget
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
 from msp_common.logs import redact
+from msp_gateway.record import Record
 
 WRITTEN_AFTER_S = 0.2
 """So long a line may wait for others; what is killed takes the lines of this time with it."""
@@ -22,7 +22,7 @@ _JSON = msgspec.json.Encoder()
 
 
 class RequestLog:
-    """Call it with the request's id and fields, in the event loop; `flush` at the end."""
+    """Call it with each request's record, in the event loop; `flush` at the end."""
 
     def __init__(
         self,
@@ -38,16 +38,11 @@ class RequestLog:
         self._second, self._moment = -1, ""
         self._lines: list[str] = []
 
-    def __call__(self, request_id: str, fields: Mapping[str, object]) -> None:
+    def __call__(self, record: Record, status: int, duration_s: float) -> None:
         """Write a line soon."""
         if not self._lines:
             asyncio.get_running_loop().call_later(WRITTEN_AFTER_S, self.flush)
-        asked = fields.get("requested_model")
-        if isinstance(asked, str) and asked != fields.get("model"):  # what is a model's id is no secret
-            fields = {**fields, "requested_model": redact(asked)}
-        if not request_id.startswith("req_"):
-            request_id = redact(request_id)
-        self._lines.append(self._line(self._time(), request_id, fields))
+        self._lines.append(self._line(self._time(), record, status, duration_s))
 
     def flush(self) -> None:
         """Write the lines that wait."""
@@ -66,25 +61,61 @@ class RequestLog:
         return f"{self._moment}.{int((now - second) * 1000):03d}Z"
 
 
-def _json_line(moment: str, request_id: str, fields: Mapping[str, object]) -> str:
+def _json_line(moment: str, record: Record, status: int, duration_s: float) -> str:
     line = {
         "time": moment,
         "level": "info",
         "service": "gateway",
         "logger": __name__,
-        "request_id": request_id,
+        "request_id": _without_secrets(record.request_id),
         "message": "request",
-        **fields,
+        **log_fields(record, status, duration_s),
     }
     return _JSON.encode(line).decode() + "\n"
 
 
-def _console_line(moment: str, request_id: str, fields: Mapping[str, object]) -> str:
-    line = _console_template(tuple(fields)) % (moment, request_id, *fields.values())
+def _console_line(moment: str, record: Record, status: int, duration_s: float) -> str:
+    # A format for each line would take as long as all else that is counted of a request.
+    failed = [f"{tried.worker_id}:{tried.what}" for tried in record.failed] if record.failed else []
+    waited_s = None if record.waited_s is None else f"{record.waited_s:.4g}"
+    first_byte_s = None if record.first_byte is None else f"{record.first_byte - record.started:.4g}"
+    line = (
+        f"{moment} info    gateway [{_without_secrets(record.request_id)}] request path={record.path} "
+        f"status={status} error={record.error} complete={record.complete} stream={record.stream} "
+        f"identity={record.identity} requested_model={_asked(record)} model={record.model} "
+        f"worker={record.worker} resumed={record.resumed} failed_tries={failed} waited_s={waited_s} "
+        f"first_byte_s={first_byte_s} duration_s={duration_s:.4g}"
+    )
     # A client's line end must not begin a line of the log.
     return f"{line if line.isprintable() else ascii(line)}\n"
 
 
-@lru_cache(16)
-def _console_template(names: tuple[str, ...]) -> str:
-    return "%s info    gateway [%s] request" + "".join(f" {name}=%s" for name in names)
+def log_fields(record: Record, status: int, duration_s: float) -> dict[str, object]:
+    """What is said of a request, by name."""
+    first_byte_s = None if record.first_byte is None else round(record.first_byte - record.started, 4)
+    return {
+        "path": record.path,
+        "status": status,
+        "error": record.error,
+        "complete": record.complete,
+        "stream": record.stream,
+        "identity": record.identity,
+        "requested_model": _asked(record),
+        "model": record.model,
+        "worker": record.worker,
+        "resumed": record.resumed,
+        "failed_tries": [f"{tried.worker_id}:{tried.what}" for tried in record.failed],
+        "waited_s": None if record.waited_s is None else round(record.waited_s, 4),
+        "first_byte_s": first_byte_s,
+        "duration_s": round(duration_s, 4),
+    }
+
+
+def _asked(record: Record) -> str | None:
+    asked = record.requested_model
+    # What is a model's id is no secret.
+    return redact(asked) if asked is not None and asked != record.model else asked
+
+
+def _without_secrets(request_id: str) -> str:
+    return request_id if request_id.startswith("req_") else redact(request_id)

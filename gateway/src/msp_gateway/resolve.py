@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import Verdict, Worker
 from msp_common.errors import InvalidRequest, ModelNotFound, Unavailable
+from msp_gateway.calls import Candidate
 from msp_gateway.catalogue import SETTLING_S, Catalogue, nearest_to_ready
 from msp_gateway.failures import Lack
 from msp_gateway.paths import RelayPath
@@ -39,6 +40,7 @@ class Resolver:
         self._known: Catalogue | None = None
         self._choices: dict[tuple[str | None, str], tuple[Choice, ...]] = {}
         self._serving: dict[tuple[str, str], Sequence[Worker]] = {}
+        self._candidates: dict[tuple[str, Choice], Candidate] = {}
 
     def choices(self, requested: str | None, path: RelayPath, known: Catalogue) -> tuple[Choice, ...]:
         """As `resolve`."""
@@ -61,10 +63,17 @@ class Resolver:
             workers = self._serving[what] = serving(known.replicas(model_id), path)
         return workers
 
+    def candidate(self, worker: Worker, choice: Choice) -> Candidate:
+        """A worker of the same catalogue as the one that may be asked for this choice."""
+        candidate = self._candidates.get((worker.id, choice))
+        if candidate is None:
+            candidate = self._candidates[worker.id, choice] = Candidate(worker, choice.stands_in_for)
+        return candidate
+
     def _take(self, known: Catalogue) -> None:
         if known is not self._known:
             self._known = known
-            self._choices, self._serving = {}, {}
+            self._choices, self._serving, self._candidates = {}, {}, {}
 
 
 def resolve(requested: str | None, path: RelayPath, known: Catalogue) -> tuple[Choice, ...]:

@@ -31,6 +31,22 @@ class Tally:
         return family
 
 
+class Series:
+    """The values of one combination of labels: how many are in each bucket, and their sum."""
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """One more value."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+
 class Distribution:
     """A histogram by the values of labels. A bucket holds what is no more than its bound."""
 
@@ -38,23 +54,25 @@ class Distribution:
         self._name, self._help, self._labels = name, help, labels
         self._bounds = bounds
         self._written_bounds = [*map(floatToGoString, bounds), "+Inf"]
-        self._counts: dict[tuple[str, ...], list[int]] = {}
-        self._sums: dict[tuple[str, ...], float] = {}
+        self._series: dict[tuple[str, ...], Series] = {}
+
+    def of(self, *values: str) -> Series:
+        """The series with these labels; who adds to it often may keep it."""
+        series = self._series.get(values)
+        if series is None:
+            series = self._series[values] = Series(self._bounds)
+        return series
 
     def add(self, value: float, *values: str) -> None:
         """One more value."""
-        counts = self._counts.get(values)
-        if counts is None:
-            counts = self._counts[values] = [0] * len(self._written_bounds)
-            self._sums[values] = 0.0
-        counts[bisect_left(self._bounds, value)] += 1
-        self._sums[values] += value
+        self.of(*values).add(value)
 
     def family(self) -> Metric:
         """As Prometheus's client writes it."""
         family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
-        for values, counts in self._counts.items():
-            family.add_metric(values, self._cumulated(counts), self._sums[values])
+        for values, series in self._series.items():
+            if any(series.counts):
+                family.add_metric(values, self._cumulated(series.counts), series.total)
         return family
 
     def _cumulated(self, counts: Sequence[int]) -> list[tuple[str, float]]:

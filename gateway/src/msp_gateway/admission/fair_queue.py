@@ -104,15 +104,18 @@ class FairQueue:
         line.capacity = capacity
         return self._grant(line) if grown and line.waiting else []
 
-    def ask(self, ticket: Ticket) -> None:
-        """Grant the ticket, or let it wait. Raises QueueFull: the ticket has ended then."""
+    def ask(self, ticket: Ticket) -> int:
+        """Grant the ticket, or let it wait. How many places of its model are taken then.
+
+        Raises QueueFull: the ticket has ended then.
+        """
         line = self._lines.get(ticket.model)
         if line is None:
             line = self._lines[ticket.model] = _Line()
         # Whoever waits while there is a free place waits for its key's own limit: nobody is passed here.
         if self._may_go(ticket, line) and ticket.key not in line.waiting:
             self._take(ticket, line)
-            return
+            return line.in_flight
         ticket.position = self._place_of(ticket, line, len(line.waiting.get(ticket.key, ())) + 1)
         if reason := self._no_room(ticket):
             ticket.state = State.ENDED
@@ -121,6 +124,7 @@ class FairQueue:
         self._key_waiting[ticket.key] = self._key_waiting.get(ticket.key, 0) + 1
         self._waiting += 1
         self._waiting_bytes += ticket.body_bytes
+        return line.in_flight
 
     def leave(self, ticket: Ticket) -> list[Ticket]:
         """Give up the place, or the waiting for it. A second time changes nothing."""

@@ -87,9 +87,9 @@ class Gate:
 
     def enter(self, ticket: Ticket) -> float | asyncio.Future[float]:
         """The GPU meter at the beginning of the place, now or in future. Raises QueueFull."""
-        self.queue.ask(ticket)
+        in_flight = self.queue.ask(ticket)
         if ticket.state is State.GRANTED:
-            return self._meter(ticket.model)
+            return self._gpu_time.set_in_flight(ticket.model, in_flight, self._clock())
         future = self._granted[ticket] = asyncio.get_running_loop().create_future()
         self._somebody_waits.set()
         return future

@@ -6,6 +6,7 @@ from starlette.datastructures import Headers
 
 from msp_common.errors import Unauthenticated
 from msp_gateway.admission.identity import ANONYMOUS, Identity
+from msp_gateway.headers import value_of
 from msp_gateway.keys.keyring import Keyring
 
 Mode = Literal["auto", "on", "off"]
@@ -29,7 +30,8 @@ class KeyAuthenticator:
         """Raises Unauthenticated."""
         if self.mode == "off":
             return ANONYMOUS
-        scheme, _, shown = headers.get("authorization", "").partition(" ")
+        given = value_of(headers.raw, b"authorization") or b""
+        scheme, _, shown = given.decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not shown.strip():
             raise Unauthenticated(
                 "An API key is required: send the header field 'Authorization: Bearer msp-...'. The operator "
