@@ -7,6 +7,7 @@ from collections.abc import Callable
 from starlette.types import Receive
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from msp_common.logs import REQUEST_ID
 from msp_gateway.admission import Outgoing, Place
 from msp_gateway.direct.client_answer import ClientAnswer
 from msp_gateway.failures import FailedTry, Happened
@@ -27,6 +28,7 @@ class Exchange:
     __slots__ = (
         "_answer",
         "_begun",
+        "_closed",
         "_connection",
         "_cycle",
         "_hand_over",
@@ -64,6 +66,7 @@ class Exchange:
         self._answer = ClientAnswer(cycle)
         self._passed: Passed | None = None
         self._over: asyncio.Future[None] | None = None
+        self._closed = False
         self._worker = begun.candidates[0].worker
         self._connection = sent.connection
         self._watch = pipeline.relay.watchdog.over_exchange(self._worker.id, self._connection.fail)
@@ -78,22 +81,26 @@ class Exchange:
             # A mistake of ours: the client must not wait for ever, nor the books stay open.
             log.exception("the relay broke", extra={"request_id": self._passage.record.request_id})
             self._passage.record.status = self._passage.record.status or 500
-            self._close()
-            self._cycle.transport.abort()
+            try:
+                self._close()
+            finally:
+                self._cycle.transport.abort()
 
     def client_left(self) -> None:
         """The client's connection has ended."""
+        if self._closed:
+            return
         record = self._passage.record
         record.failed.append(FailedTry(Happened.CLIENT_LEFT, self._worker.id, self._worker.lease.model.id))
         self._close()
 
     async def until_over(self) -> None:
-        """Wait for the end. Cancelling makes one at once: the server has to stop."""
+        """Wait for the end, on whatever way. Cancelling makes one at once: the server has to stop."""
         self._over = asyncio.get_running_loop().create_future()
         try:
             await self._over
         except asyncio.CancelledError:
-            if self._over.cancelled():
+            if self._over.cancelled() and not self._closed:
                 self._stop()
             raise
 
@@ -144,18 +151,25 @@ class Exchange:
         self._answer.over()
 
     def _broke(self, passed: Passed, error: Exception) -> None:
+        relay, call, record = self._pipeline.relay, self._begun.call, self._passage.record
+        # What calls this belongs to the worker's connection, which an earlier request has made.
+        token = REQUEST_ID.set(record.request_id)
+        try:
+            relay.broke(passed, error, record)
+        finally:
+            REQUEST_ID.reset(token)
         self._end_exchange()
         self._sent.close()
-        relay, call = self._pipeline.relay, self._begun.call
+        if passed.kept is not None and passed.whole:
+            passed.kept.forget()
         relay.replicas.ended(self._worker.id)
-        relay.broke(passed, error, self._passage.record)
         self._answer.part(b"")
         place = self._place
 
         async def work(passage: Passage, receive: Receive, out: Outgoing) -> None:
             await self._pipeline.go_on_broken(passage, place, call, passed, receive, out)
 
-        self._hand_over(self._passage, work)
+        self._go_ordinary(work)
 
     def _hand_over_beginning(self) -> None:
         """It is no good answer so far: the ordinary way looks at it, and asks others."""
@@ -166,10 +180,12 @@ class Exchange:
         async def work(passage: Passage, receive: Receive, out: Outgoing) -> None:
             await self._pipeline.go_on(passage, place, receive, out, begun)
 
-        self._hand_over(self._passage, work)
+        self._go_ordinary(work)
 
     def _stop(self) -> None:
         passed = self._passed
+        if passed is not None:
+            self._answer.part(b"")
         self._end_exchange()
         self._sent.close()
         self._pipeline.relay.replicas.ended(self._worker.id)
@@ -180,21 +196,41 @@ class Exchange:
                 await tell_stopping(passed, out)
             raise asyncio.CancelledError
 
-        self._hand_over(self._passage, work)
+        self._go_ordinary(work)
 
     def _close(self) -> None:
-        """Nothing more is passed on: all that was held for the request is given up."""
+        """Nothing more is passed on: all that was held for the request is given up, once."""
+        if self._closed:
+            return
+        self._closed = True
         self._end_exchange()
         self._sent.close()
         if self._passed is not None and self._passed.kept is not None:
             self._passed.kept.forget()
         self._pipeline.relay.replicas.ended(self._worker.id)
-        self._place.give_back()
-        self._pipeline.close(self._passage)
+        try:
+            self._place.give_back()
+        finally:
+            self._pipeline.close(self._passage)
+            self._tell_over()
+
+    def _go_ordinary(self, work: Work) -> None:
+        """What is left is done on the ordinary way."""
+        self._closed = True
+
+        async def rest(passage: Passage, receive: Receive, out: Outgoing) -> None:
+            try:
+                await work(passage, receive, out)
+            finally:
+                self._tell_over()
+
+        self._hand_over(self._passage, rest)
 
     def _end_exchange(self) -> None:
         self._watch.end()
         self._connection.on_change(None)
         self._on_over(self)
+
+    def _tell_over(self) -> None:
         if self._over is not None and not self._over.done():
             self._over.set_result(None)

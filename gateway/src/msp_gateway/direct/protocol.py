@@ -1,5 +1,6 @@
 """The server's side of the short way: uvicorn's connection, which asks it before starting a task."""
 
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -22,15 +23,43 @@ class DirectProtocol(LimitedProtocol):
         """Called by the event loop."""
         self._arriving_whole = None
         super().connection_lost(exc)
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.client_left()
 
     def resume_writing(self) -> None:
         """Called by the transport."""
         super().resume_writing()
         if self._exchange is not None:
             self._exchange.go_on()
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser. For requests of this way, what of uvicorn's work they need."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        path = None
+        if not busy and self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1":
+            path = self.way.path_of(self.url, self.headers)
+        if path is None:
+            super().on_headers_complete()
+            if self._exchange is not None:
+                # uvicorn reads no more while a request waits; then nothing would tell that the client leaves.
+                self.flow.resume_reading()
+            return
+        self._head_is_there()
+        scope = self.scope
+        scope["method"], scope["path"], scope["raw_path"] = "POST", path.path, self.url
+        scope["query_string"] = b""
+        self.cycle = self._running = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self._arriving_whole = path, self.cycle
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
@@ -44,19 +73,31 @@ class DirectProtocol(LimitedProtocol):
         super().on_response_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        path = self.way.path_of(cycle.scope) if app is self.app else None
+        path = None
+        scope = cycle.scope
+        if not cycle.more_body and scope["method"] == "POST" and scope["http_version"] == "1.1":
+            # It was sent behind another one, and has arrived meanwhile.
+            path = self.way.path_of(scope["raw_path"], scope["headers"])
         if path is None:
             super()._start_asgi_task(cycle, app)
-            return
-        self._running = cycle
-        self._arriving_whole = path, cycle
-        if not cycle.more_body:
+        else:
+            self._running = cycle
+            self._arriving_whole = path, cycle
             self._take()
+
+    def _tell_application(self) -> None:
+        super()._tell_application()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_left()
 
     def _take(self) -> None:
         assert self._arriving_whole is not None  # noqa: S101
         (path, cycle), self._arriving_whole = self._arriving_whole, None
         if self.transport.is_closing():
+            return
+        if self.way.closed:
+            super()._start_asgi_task(cycle, self.app)
             return
 
         def go_ordinary(ordinary: Ordinary) -> None:

@@ -1,11 +1,10 @@
 """Which requests take the short way, and how they begin."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
-from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from msp_common.draining import Draining
@@ -40,31 +39,41 @@ class ShortWay:
     ) -> None:
         """`send` is as `Http1Upstream.send`."""
         self._pipeline = pipeline
-        self._paths = {path: relayed for path, relayed in paths.items() if not relayed.multipart}
+        self._paths = {path.encode(): relayed for path, relayed in paths.items() if not relayed.multipart}
         self._send = send
         self._draining = draining
+        self._max_body_bytes = min(MAX_BODY_BYTES, pipeline.max_body_bytes)
         self._exchanges: set[Exchange] = set()
 
-    def path_of(self, scope: HTTPScope) -> RelayPath | None:
-        """The path of a request that may go this way, by its head; None for all others."""
-        path = self._paths.get(scope["path"])
-        if path is None or scope["method"] != "POST" or scope["http_version"] != "1.1":
+    @property
+    def closed(self) -> bool:
+        """Whether the program is being stopped."""
+        return self._draining.left_s is not None
+
+    def path_of(self, url: bytes, fields: Iterable[tuple[bytes, bytes]]) -> RelayPath | None:
+        """The path of a POST over HTTP/1.1 that may go this way, by its head; None for all others."""
+        path = self._paths.get(url)
+        if path is None:
             return None
         length = b""
-        for name, value in scope["headers"]:
+        for name, value in fields:
             if name in _FOR_OTHERS:
                 return None
             if name == b"content-length":
                 length = value
-        fits = length.isdigit() and int(length) <= MAX_BODY_BYTES
-        return path if fits and self._draining.left_s is None else None
+        fits = length.isdigit() and int(length) <= self._max_body_bytes
+        return path if fits and not self.closed else None
 
     def begin(
         self, path: RelayPath, cycle: RequestResponseCycle, go_ordinary: Callable[[Ordinary], None]
     ) -> Exchange | None:
         """Begin with a request that is there whole. None where `go_ordinary` was called with what is left."""
         scope: Scope = cycle.scope  # type: ignore[assignment]
-        passage = self._pipeline.open(path, scope)
+        try:
+            passage = self._pipeline.open(path, scope)
+        except Exception as error:  # noqa: BLE001 - the parser, which called this, would take it for its own
+            go_ordinary(answering_bugs(_failing(error)))
+            return None
         hand_over = partial(self._hand_over, go_ordinary)
         try:
             self._pipeline.authenticate(passage)
@@ -117,3 +126,10 @@ def _raising(error: Exception) -> Work:
         raise error
 
     return work
+
+
+def _failing(error: Exception) -> Ordinary:
+    async def ordinary(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    return ordinary
