@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Brings the real parts that the tests need onto a bare Debian machine: a Docker engine with compose v2, the
-# base image of our Dockerfiles, a MinIO server (as a program and as an image), a versitygw, espeak-ng and
-# the shell linter. What is there already is reused. Source it: it exports DOCKER_HOST, DOCKER_CONFIG,
-# MSP_MINIO_BINARY and MSP_VERSITYGW_BINARY.
+# base image of our Dockerfiles, a MinIO server (as a program and as an image), a versitygw, a Prometheus,
+# espeak-ng and the shell linter. What is there already is reused. Source it: it exports DOCKER_HOST,
+# DOCKER_CONFIG, MSP_MINIO_BINARY, MSP_VERSITYGW_BINARY, MSP_PROMETHEUS_BINARY and MSP_PROMTOOL_BINARY.
 # No container registry is needed: images that would be pulled are built from Debian and Go packages.
 
 provision_dir=${MSP_PROVISION_DIR:-$HOME/.cache/msp-provision}
@@ -10,6 +10,8 @@ compose_version=v2.40.3
 base_image=python:3.11-slim-bookworm
 # Must equal the default of MINIO_IMAGE in docker-compose.yml; a test compares them.
 minio_image=pgsty/silo:RELEASE.2026-09-16T00-00-00Z
+# Must equal the default of PROMETHEUS_IMAGE in docker-compose.monitoring.yml; a test compares them.
+prometheus_image=prom/prometheus:v3.13.2
 
 fail() {
     echo "provision: $*" >&2
@@ -26,7 +28,7 @@ step() { # NAME COMMAND...: run it, and say how long it took
 
 packages() {
     local missing=() package
-    for package in busybox-static ca-certificates curl debootstrap docker.io espeak-ng gcc git iproute2 iptables \
+    for package in bats busybox-static ca-certificates curl debootstrap docker.io espeak-ng gcc git iproute2 iptables \
         jq postgresql procps python3-venv shellcheck xz-utils; do
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
@@ -111,6 +113,24 @@ versitygw_program() {
     GOBIN=$provision_dir/bin go install github.com/versity/versitygw/cmd/versitygw@latest
 }
 
+prometheus_program() {
+    export MSP_PROMETHEUS_BINARY=$provision_dir/prometheus/usr/bin/prometheus
+    export MSP_PROMTOOL_BINARY=$provision_dir/prometheus/usr/bin/promtool
+    [ -x "$MSP_PROMTOOL_BINARY" ] && return
+    # Unpacked, not installed: where nothing forbids it, Debian's package starts one on port 9090 for good.
+    local download=$provision_dir/prometheus-package
+    mkdir -p "$download"
+    (
+        cd "$download" || exit 1
+        rm -f prometheus_*.deb
+        apt-get update -qq
+        # Root's downloads would otherwise be tried as an account that may not write here, with a warning.
+        apt-get download -qq -o APT::Sandbox::User=root prometheus
+        dpkg-deb -x prometheus_*.deb "$provision_dir/prometheus"
+    ) || return 1
+    rm -rf "$download"
+}
+
 minio_stand_in_image() {
     docker image inspect "$minio_image" >/dev/null 2>&1 && return
     local context=$provision_dir/minio-image
@@ -126,6 +146,24 @@ DOCKERFILE
     DOCKER_BUILDKIT=0 docker build -q -t "$minio_image" "$context" >/dev/null
 }
 
+prometheus_stand_in_image() {
+    docker image inspect "$prometheus_image" >/dev/null 2>&1 && return
+    local context=$provision_dir/prometheus-image
+    mkdir -p "$context"
+    cp "$MSP_PROMETHEUS_BINARY" "$MSP_PROMTOOL_BINARY" "$context/"
+    # Like the image that it stands for: the server is the entry point, and nobody owns the data folder.
+    cat >"$context/Dockerfile" <<DOCKERFILE
+FROM $base_image
+COPY prometheus promtool /bin/
+RUN mkdir /prometheus && chown 65534:65534 /prometheus
+WORKDIR /prometheus
+USER 65534
+ENTRYPOINT ["/bin/prometheus"]
+DOCKERFILE
+    DOCKER_BUILDKIT=0 docker build -q -t "$prometheus_image" "$context" >/dev/null
+    rm -rf "$context"
+}
+
 provision() {
     mkdir -p "$provision_dir/bin"
     step "Debian packages" packages
@@ -136,5 +174,7 @@ provision() {
     step "base image" base_image_from_debian
     step "MinIO program" minio_program
     step "versitygw program" versitygw_program
+    step "Prometheus" prometheus_program
     step "MinIO image" minio_stand_in_image
+    step "Prometheus image" prometheus_stand_in_image
 }

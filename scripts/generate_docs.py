@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
+import docs_alerts
 import docs_conformance
 import docs_failures
 from docs_sources import cli_app, openapi_apps, settings_classes
@@ -57,11 +58,12 @@ def routes_table(name: str) -> Iterator[str]:
 
 
 def metrics_table(name: str) -> Iterator[str]:
-    """One row per metric that the program's `/metrics` has."""
+    """One row per metric of the program's own that its `/metrics` has; all have the process's besides."""
     yield "| metric | type | labels | meaning |"
     yield "|---|---|---|---|"
     registry: CollectorRegistry = openapi_apps()[name].state.metrics
-    for family in sorted(registry.collect(), key=lambda f: f.name):
+    own = (family for family in registry.collect() if family.name.startswith("msp_"))
+    for family in sorted(own, key=lambda f: f.name):
         total = "_total" if family.type == "counter" else ""
         labels = ", ".join(f"`{label}`" for label in _labels(registry, family.name))
         yield f"| `{family.name}{total}` | {family.type} | {labels or '-'} | {family.documentation} |"
@@ -99,6 +101,7 @@ SECTIONS: dict[str, Callable[[str], Iterator[str]]] = {
     "metrics": metrics_table,
     "cli": cli_help,
     "failures": docs_failures.failure_table,
+    "alerts": docs_alerts.alert_table,
     "architectures": docs_conformance.architectures,
     "quantisations": docs_conformance.quantisations,
     "needs": docs_conformance.needs,

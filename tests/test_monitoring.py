@@ -13,8 +13,18 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MONITORING = REPOSITORY / "monitoring"
+PANEL_TYPES = {"row", "stat", "table", "timeseries", "bargauge", "state-timeline"}
+"""Of Grafana's own; news and text with pictures would ask the internet."""
 BOARDS = sorted((MONITORING / "grafana/dashboards").glob("*.json"))
 DATASOURCE = "msp-prometheus"
+
+# What Prometheus itself tells of, and its labels.
+PROMETHEUS_TELLS = {
+    "up": set[str](),
+    "ALERTS": {"alertname", "alertstate", "severity"},
+    "prometheus_rule_evaluation_failures_total": {"rule_group"},
+}
+METRIC = r"\b((?:msp|process|prometheus)_\w+|up|ALERTS)\b"
 
 # What Prometheus adds to every series: its own, and the service registry's `/targets`.
 TARGET_LABELS = {"job", "instance", "worker", "model", "model_type"}
@@ -41,7 +51,7 @@ def queries(path: Path) -> Iterator[tuple[str, str]]:
 def selections(expression: str) -> Iterator[tuple[str, set[str]]]:
     """(Metric, labels that are matched) of every selector."""
     bare = re.sub(GROUPED, "", expression)
-    for metric, matchers in re.findall(r"\b(msp_\w+|up)\b(?:\{([^}]*)\})?", bare):
+    for metric, matchers in re.findall(METRIC + r"(?:\{([^}]*)\})?", bare):
         yield metric, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
 
 
@@ -54,7 +64,7 @@ def exported() -> dict[str, set[str]]:
         labels_of = import_module("generate_docs")._labels
     finally:
         sys.path.pop(0)
-    found: dict[str, set[str]] = {"up": set()}
+    found = {name: set(labels) for name, labels in PROMETHEUS_TELLS.items()}
     for app in openapi_apps().values():
         metrics = app.state.metrics
         for family in metrics.collect():
@@ -80,6 +90,19 @@ def test_every_label_of_a_dashboard_is_one_of_its_metrics(path: Path, exported: 
         known = TARGET_LABELS.union(*(exported[metric] for metric, _ in selected))
         for grouped in re.findall(GROUPED, expression):
             assert {label.strip() for label in grouped.split(",")} <= known, f"{title}: {expression}"
+
+
+def test_alerts_ask_for_metrics_and_labels_that_are_exported(exported: dict[str, set[str]]) -> None:
+    groups = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        selected = list(selections(rule["expr"]))
+        assert selected, rule["alert"]
+        for metric, matched in selected:
+            assert matched <= exported.get(metric, set()) | TARGET_LABELS, f"{rule['alert']}: {metric}"
+        known = TARGET_LABELS.union(*(exported[metric] for metric, _ in selected))
+        named = [*re.findall(GROUPED, rule["expr"]), ",".join(re.findall(r"\$labels\.(\w+)", str(rule)))]
+        labels = {label.strip() for group in named for label in group.split(",")} - {""}
+        assert labels <= known, rule["alert"]
 
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda p: p.stem)
@@ -121,6 +144,16 @@ def test_panels_have_places_of_their_own_and_ask_the_provisioned_prometheus(path
     assert "http" not in path.read_text()
 
 
+@pytest.mark.parametrize("path", BOARDS, ids=lambda p: p.stem)
+def test_panels_say_what_they_show_and_need_no_plugin(path: Path) -> None:
+    for panel in board(path)["panels"]:
+        assert panel["type"] in PANEL_TYPES, panel["title"]
+        assert panel["title"]
+        if panel["type"] not in ("row", "table"):
+            defaults = panel["fieldConfig"]["defaults"]
+            assert defaults.get("unit") or defaults.get("mappings"), panel["title"]
+
+
 def test_what_grafana_is_given_fits_together() -> None:
     provisioning = MONITORING / "grafana/provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
@@ -144,6 +177,8 @@ def test_grafana_asks_the_internet_for_nothing() -> None:
     assert told["GF_SECURITY_DISABLE_GRAVATAR"] == "true"
     for name in (
         "ANALYTICS_CHECK_FOR_PLUGIN_UPDATES",
+        "ANALYTICS_ENABLED",
+        "CLOUD_MIGRATION_ENABLED",
         "ANALYTICS_CHECK_FOR_UPDATES",
         "ANALYTICS_REPORTING_ENABLED",
         "NEWS_NEWS_FEED_ENABLED",
@@ -157,3 +192,20 @@ def test_prometheus_learns_of_workers_from_the_service_registry() -> None:
     platform, itself = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
     assert platform["http_sd_configs"][0]["url"] == "http://service-registry:8081/targets"
     assert itself["static_configs"] == [{"targets": ["127.0.0.1:9090"]}]
+
+
+def test_prometheus_is_given_every_file_that_its_configuration_names() -> None:
+    compose = yaml.safe_load((REPOSITORY / "docker-compose.monitoring.yml").read_text())
+    mounted = compose["services"]["prometheus"]["volumes"]
+    rules = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["rule_files"]
+    for name in ("prometheus.yml", *rules):
+        assert (MONITORING / name).is_file()
+        assert f"./monitoring/{name}:/etc/prometheus/{name}:ro" in mounted
+
+
+def test_the_stand_in_image_of_the_tests_has_the_tag_that_is_shipped() -> None:
+    compose = yaml.safe_load((REPOSITORY / "docker-compose.monitoring.yml").read_text())
+    shipped = re.findall(r":-(.*)\}", compose["services"]["prometheus"]["image"])
+    assert (
+        re.findall(r"^prometheus_image=(.*)$", (REPOSITORY / ".ci/provision.sh").read_text(), re.M) == shipped
+    )

@@ -73,21 +73,6 @@ def test_settings_that_pages_name_exist(page: Path) -> None:
     assert set(SETTING.findall(page.read_text())) <= known
 
 
-def test_alerts_ask_for_labels_that_their_metrics_have() -> None:
-    groups = block_with("groups")["groups"]
-    assert isinstance(groups, list)
-    rules = [rule for group in groups for rule in group["rules"]]
-    assert len({rule["alert"] for rule in rules}) == len(rules)
-    known = known_metrics()
-    for rule in rules:
-        named = METRIC.findall(rule["expr"])
-        lists = re.findall(r"by \(([^)]*)\)", rule["expr"])
-        grouped = {label for labels in lists for label in labels.split(", ")}
-        assert all(grouped <= known[name] for name in named), rule["alert"]
-        for name, selected in re.findall(r"(msp_\w+)\{([^}]*)\}", rule["expr"]):
-            assert set(re.findall(r"(\w+)(?:=~|!~|!=|=)", selected)) <= known[name], rule["alert"]
-
-
 def test_the_example_files_are_files_that_the_programs_take(tmp_path: Path) -> None:
     rules = RoutingRules.model_validate(block_with("aliases"))
     assert rules.stand_ins("org/chat")

@@ -86,3 +86,10 @@ async def test_documentation_loads_nothing_from_elsewhere(app: FastAPI) -> None:
         page = (await http.get("/docs")).text
     assert "swagger-ui" in page
     assert "https://" not in page
+
+
+async def test_metrics_tell_of_the_process_too(app: FastAPI) -> None:
+    async with client(app) as http:
+        told = (await http.get("/metrics")).text
+    for name in ("process_start_time_seconds", "process_resident_memory_bytes", "process_open_fds"):
+        assert f"\n{name} " in told, name

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
@@ -44,7 +44,11 @@ def new_app(
     Middleware that the caller adds with `add_middleware` goes around the request id; the body limit is
     innermost, so that a refused body is counted and has its id like everything else. `takes_stream` names the
     requests that have no such limit.
+
+    `/metrics` also has what Prometheus's client tells of the process: its start, memory, processor time and
+    open files (`process_...`; on Linux).
     """
+    ProcessCollector(registry=metrics)
     app: FastAPI = FastAPIOffline(
         title=title,
         summary=summary,

@@ -8,6 +8,8 @@ from msp_gateway.failures import FailedTry, Happened
 
 _CODE = re.compile(r"[a-z_]{1,40}")
 
+_ENDS_OF_STREAMS = {Happened.BROKEN_OFF, Happened.SILENT, Happened.STALLED, Happened.CLIENT_LEFT}
+
 CLIENT_LEFT_STATUS = 499
 """How a request is counted whose client left before the answer began; no client ever sees it."""
 
@@ -67,7 +69,9 @@ class Record:
             # A label must not hold whatever an external server may write as its code.
             return self.error if self.error and _CODE.fullmatch(self.error) else "error"
         if not self.complete:
-            return self.failed[-1].what.value if self.failed else Happened.CLIENT_LEFT.value
+            # Who could not go on with a broken stream is not why it broke.
+            ends = [tried.what for tried in self.failed if tried.what in _ENDS_OF_STREAMS]
+            return (ends or [tried.what for tried in self.failed] or [Happened.CLIENT_LEFT])[-1].value
         return None
 
 

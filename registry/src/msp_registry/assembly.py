@@ -33,6 +33,7 @@ from msp_registry.upkeep.collecting import Collector
 from msp_registry.upkeep.quarantine import Quarantine
 from msp_registry.upkeep.scrub_schedule import quiet_hours
 from msp_registry.upkeep.scrubbing import Scrubber
+from msp_registry.upkeep.store_watch import StoreWatch
 from msp_registry.upkeep.verifying import Verifier
 from msp_registry.usage import NobodyAsked, ServiceRegistryUsage, Usage
 
@@ -153,8 +154,10 @@ async def run(parts: Parts, sleep: Sleep) -> None:
         else:
             break
     log.info("the store can be used")
-    if parts.scrubber is not None:
-        await parts.scrubber.run()
+    async with asyncio.TaskGroup() as beside:
+        beside.create_task(StoreWatch(parts.store, parts.catalogue, parts.metrics, sleep).run())
+        if parts.scrubber is not None:
+            beside.create_task(parts.scrubber.run())
 
 
 def open_store(settings: RegistrySettings) -> ObjectStore:

@@ -48,6 +48,13 @@ class Metrics:
         self.models = self._gauge("models", "Models in the store, when it was last listed")
         self.stored_bytes = self._gauge("stored_bytes", "Size of all objects, when they were last listed")
         self.quarantined_files = self._gauge("quarantined_files", "Files that are not served: they are bad")
+        self.store_usable = self._gauge(
+            "store_usable", "1 if the store could be used when it was last tried, 0 if not"
+        )
+        self.store_free_bytes = self._gauge(
+            "store_free_bytes", "Room that the store had left when last asked; NaN where it cannot tell"
+        )
+        self.store_free_bytes.set(_UNKNOWN)
         self.jobs_running = self._gauge("jobs_running", "Jobs that have not ended, waiting ones included")
         self.scrub_last_run = self._gauge(
             "scrub_last_run_timestamp_seconds", "When the scrub last read a snapshot to its end; 0: never yet"

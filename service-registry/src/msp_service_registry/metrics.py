@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from msp_common.contracts.workers import ReportKind
+from msp_common.contracts.workers import ReportKind, Verdict
 from msp_service_registry.clock import Clock
 from msp_service_registry.gpu_metrics import GpuCollector
 from msp_service_registry.workers import WorkerTable
@@ -26,6 +26,16 @@ class _TableCollector(Collector):
         for verdict, count in self._table.count().items():
             by_verdict.add_metric([verdict.value], count)
         yield by_verdict
+        of_worker = GaugeMetricFamily(
+            "msp_service_registry_worker_verdict",
+            "1 for the verdict that a worker has, 0 for all others",
+            labels=["worker", "model", "verdict"],
+        )
+        for worker in self._table.workers():
+            for verdict in Verdict:
+                labels = [worker.id, worker.lease.model.id, verdict.value]
+                of_worker.add_metric(labels, float(worker.verdict is verdict))
+        yield of_worker
         yield GaugeMetricFamily(
             "msp_service_registry_generation",
             "Grows with every change that routing could notice",
