@@ -240,12 +240,26 @@ def test_with_tls_the_gateway_is_asked_by_https(tmp_path: Path) -> None:
     assert services["chatui-current"]["environment"]["OPENAI_BASE_URL"] == "https://gateway:8080/v1"
 
 
+def _chat_ui_settings() -> dict[str, str]:
+    lines = (REPOSITORY / "chatui.env.template").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_chat_ui_reads_its_settings_whenever_it_starts(tmp_path: Path) -> None:
+    chatui = services_of(tmp_path, (*STANDARD, CHATUI))["chatui"]
+    mounts = {v["target"]: (v["source"], v["read_only"]) for v in chatui["volumes"]}
+    assert mounts["/app/.env.local"] == (str(REPOSITORY / "chatui.env.template"), True)
+    # What is in its environment would win over the file, and outlive a restart.
+    assert not _chat_ui_settings().keys() & chatui["environment"].keys()
+
+
 def test_chat_interfaces_ask_the_gateway(tmp_path: Path) -> None:
     files = (*STANDARD, CHATUI)
     few = services_of(tmp_path, files)
     services = services_of(tmp_path, files, COMPOSE_PROFILES="chatui-current,open-webui")
-    assert "http://gateway:8080/v1" in services["chatui"]["environment"]["MODELS"]
-    assert services["chatui"]["environment"]["MONGODB_URL"] == "mongodb://mongo:27017"
+    told = _chat_ui_settings()
+    assert "http://gateway:8080/v1" in told["MODELS"]
+    assert told["MONGODB_URL"] == "mongodb://mongo:27017"
     assert services["chatui"]["image"].endswith(":0.8.4")
     assert services["chatui-current"]["environment"]["OPENAI_BASE_URL"] == "http://gateway:8080/v1"
     assert services["open-webui"]["environment"]["OPENAI_API_BASE_URL"] == "http://gateway:8080/v1"

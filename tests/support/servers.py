@@ -25,7 +25,7 @@ class _Announcing(uvicorn.Server):
 
 
 @contextmanager
-def run_server(app: Any, *, port: int = 0, http: Any = "auto") -> Iterator[str]:
+def run_server(app: Any, *, host: str = "127.0.0.1", port: int = 0, http: Any = "auto") -> Iterator[str]:
     """Serve `app` until the block ends; gives the base URL, without a trailing slash.
 
     `port=0` takes a free one; `http` is uvicorn's setting. Raises RuntimeError when the application's
@@ -33,7 +33,7 @@ def run_server(app: Any, *, port: int = 0, http: Any = "auto") -> Iterator[str]:
     """
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", port))
+    sock.bind((host, port))
     sock.listen(128)
     config = uvicorn.Config(
         app,
@@ -51,7 +51,7 @@ def run_server(app: Any, *, port: int = 0, http: Any = "auto") -> Iterator[str]:
         server.settled.wait(30)
         if server.should_exit or not server.started:
             raise RuntimeError(f"the test server for {app!r} did not start")
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        yield f"http://{host}:{sock.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(30)
