@@ -10,6 +10,8 @@ source "$here/lib/bundle-sums.sh"
 source "$here/lib/bundle-parts.sh"
 # shellcheck source=scripts/lib/bundle-images.sh
 source "$here/lib/bundle-images.sh"
+# shellcheck source=scripts/lib/bundle-files.sh
+source "$here/lib/bundle-files.sh"
 # shellcheck source=scripts/lib/bundle-models.sh
 source "$here/lib/bundle-models.sh"
 # shellcheck source=scripts/lib/bundle-stack.sh
@@ -69,6 +71,7 @@ done
 verify() {
     [ -d "$bundle" ] || die "$EXIT_USAGE" "there is no folder $bundle"
     bundle=$(cd -- "$bundle" && pwd)
+    [[ $bundle != *:* ]] || die "$EXIT_USAGE" "Docker mounts no folder with a colon in its name; move $bundle"
     check_signature "$bundle" "$signers"
     verify_sums "$bundle" "$1" "$full"
 }
@@ -84,15 +87,19 @@ check_base() {
 # Images and models stay in Docker's folder, next to what is there.
 check_room() {
     local folder images models
-    images=$(bytes_to_load "$bundle")
+    images=$(room_to_load "$bundle")
     models=$(bytes_of_new_models "$bundle" "$home")
     folder=$(docker_folder)
     [ -z "$folder" ] || need_room "$folder" "$((images + models))" "what this bundle brings to Docker"
 }
 
-run_stack() { # of the release that `use_release` named
+# The release that `use_release` named. Workers that were started before TIME may have what EARLIER meant by a name.
+run_stack() { # TIME EARLIER
+    local -a moved
+    mapfile -t moved < <(moved_models "$home" "$release" "$2")
     say "starting the platform"
     start_services --remove-orphans
+    restart_workers "$timeout" "$1" "${moved[@]}"
     wait_healthy "$timeout"
     say "asking it a first question"
     smoke_test
@@ -140,11 +147,16 @@ import() {
     say "starting the store"
     start_services registry
     wait_healthy "$timeout" registry
-    import_models "$bundle" "$home"
+    import_models "$bundle"
+    local named_at earlier=
+    named_at=$(docker_time)
     # A way back that was broken off is given up by going forward.
     rm -f -- "$home/going-back"
     switch_release "$home" "$release"
-    run_stack
+    if [ -f "$home/releases/$release/earlier" ]; then read -r earlier <"$home/releases/$release/earlier"; fi
+    # Imported again, this release brings no name a new meaning.
+    if [ "$before" = "$release" ] && [ -f "$home/releases/$release/imported" ]; then earlier=; fi
+    run_stack "$named_at" "$earlier"
     if [ ! -f "$home/releases/$release/held" ]; then
         hold_images "$home/releases/$release/$LOCK" "$release"
         printf '%s\n' "$release" | put "$home/releases/$release/held"
@@ -157,15 +169,16 @@ rollback() {
     check_docker
     [ -L "$home/current" ] || die "$EXIT_USAGE" "no release is current in $home; there is nothing to go back from"
     lock_folder "$home"
-    local now
+    local now later
     now=$(current_release "$home")
+    later=$now
     # A way back that was broken off goes on with the release that it was going to.
     if [ -f "$home/going-back" ]; then
-        read -r release <"$home/going-back"
+        read -r release later <"$home/going-back"
     else
         [ -f "$home/releases/$now/earlier" ] || die "$EXIT_USAGE" "$now is the first release here; there is none to go back to"
         read -r release <"$home/releases/$now/earlier"
-        printf '%s\n' "$release" | put "$home/going-back"
+        printf '%s %s\n' "$release" "$later" | put "$home/going-back"
     fi
     say "going back from $now to $release"
     restore_images "$home/releases/$release/$LOCK" "$release"
@@ -173,12 +186,14 @@ rollback() {
     start_services registry
     wait_healthy "$timeout" registry
     restore_refs "$home/releases/$release"
+    local named_at
+    named_at=$(docker_time)
     if [ "$now" != "$release" ]; then
         ln -sfn -- "releases/$release" "$home/current.new"
         mv -T -- "$home/current.new" "$home/current"
         sync -- "$home"
     fi
-    run_stack
+    run_stack "$named_at" "$later"
     rm -f -- "$home/going-back"
     where_to
 }

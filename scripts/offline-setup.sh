@@ -11,6 +11,8 @@ source "$here/lib/bundle-sums.sh"
 source "$here/lib/bundle-parts.sh"
 # shellcheck source=scripts/lib/bundle-images.sh
 source "$here/lib/bundle-images.sh"
+# shellcheck source=scripts/lib/bundle-files.sh
+source "$here/lib/bundle-files.sh"
 # shellcheck source=scripts/lib/bundle-models.sh
 source "$here/lib/bundle-models.sh"
 # shellcheck source=scripts/lib/bundle-stack.sh
@@ -34,8 +36,8 @@ Broken off anywhere: run it again; it does what is missing. Secrets are not in t
                         carried                               [docker-compose.yml, and docker-compose.offline.yml
                                                                where there is one]
   --env-file FILE       settings of this side                 [.env; made if it is missing]
-  --since FILE          a delta: leave out what the bundle of this bundle.json holds (its images.lock and
-                        models.lock must lie beside it)
+  --since FILE          a delta: leave out images, and single files of models, that the bundle of this
+                        bundle.json holds (its images.lock, models.lock and files.lock must lie beside it)
   --fat32               cut files above 3900 MiB into parts
   --part-size SIZE      the same with another size, such as 700M
   --sign KEY            sign with this SSH private key (ssh-keygen -Y)
@@ -80,7 +82,7 @@ check_usage() {
     [ -z "$key" ] || [ -r "$key" ] || die "$EXIT_USAGE" "there is no key $key"
     if [ -n "$since" ]; then
         local file
-        for file in "$since" "${since%/*}/$LOCK" "${since%/*}/$MODELS_LOCK"; do
+        for file in "$since" "${since%/*}/$LOCK" "${since%/*}/$MODELS_LOCK" "${since%/*}/$FILES_LOCK"; do
             [ -f "$file" ] || die "$EXIT_USAGE" "--since needs $file, which is not there"
         done
     fi
@@ -145,7 +147,11 @@ build_images() {
     done
     if [ -z "$missing" ] && is_done build "$digest"; then return; fi
     say "building our images (minutes to half an hour; the worker's brings 5 GB of packages)"
-    COMPOSE_FILES=("${carried[@]}")
+    COMPOSE_FILES=()
+    for ref in "${carried[@]}"; do
+        # The offline form takes away how images are built.
+        [ "$ref" = docker-compose.offline.yml ] || COMPOSE_FILES+=("$ref")
+    done
     compose --profile '*' build || die "$EXIT_FAILED" "an image could not be built; the lines above say why. Run this again"
     COMPOSE_FILES=("${carried[0]}")
     docker build --build-arg MEMBER=cli --build-arg PACKAGE=msp_cli \
@@ -184,6 +190,10 @@ mirror_models() {
         die "$EXIT_FAILED" "not all models could be mirrored; the lines above say which, and what to do. Run this again"
     msp_beside registry -v "$models:/models.yaml:ro" -- bundle models --file /models.yaml >"$out/.setup/models.new" ||
         die "$EXIT_FAILED" "the registry does not tell what it holds; run this again"
+    msp_beside registry -v "$models:/models.yaml:ro" -- bundle files --file /models.yaml >"$out/.setup/files.new" ||
+        die "$EXIT_FAILED" "the registry does not tell which files it holds; run this again"
+    lock_files "$base_files" "$base" <"$out/.setup/files.new" | put "$out/.setup/$FILES_LOCK"
+    _refresh "$out/.setup/$FILES_LOCK" "$out/$FILES_LOCK"
 }
 
 # The line of the earlier bundle's lock for an image (by its id) or a model (by its commit); fails without one.
@@ -200,29 +210,35 @@ base_image() { # REF IMAGE_ID
     return 1
 }
 
+# Every file of a model is in the earlier bundle, under this commit.
 in_base() { # MODEL_ID COMMIT
-    local id revision commit rest
-    [ -n "$since" ] || return 1
-    while IFS=$'\t' read -r id revision commit rest; do
-        : "$revision $rest"
-        if [ "$id" = "$1" ] && [ "$commit" = "$2" ]; then return 0; fi
-    done <"${since%/*}/$MODELS_LOCK"
-    return 1
+    all_in_base "$out/$FILES_LOCK" "$1" "$2" "$base_files"
 }
 
 check_room() {
-    local ref id revision commit bytes rest sum=0
+    local ref id revision commit bytes rest sum=0 largest=0 folder
     for ref in "${images[@]}"; do
         id=$(image_id "$ref")
         if base_image "$ref" "$id" >/dev/null; then continue; fi
         rest=$(image_file "$ref")
-        is_done "image-${rest//\//_}" "$id $part_size" || sum=$((sum + $(docker image inspect --format '{{.Size}}' "$ref")))
+        if is_done "image-${rest//\//_}" "$id $part_size"; then continue; fi
+        bytes=$(docker image inspect --format '{{.Size}}' "$ref")
+        sum=$((sum + bytes))
+        if [ "$bytes" -gt "$largest" ]; then largest=$bytes; fi
     done
     while IFS=$'\t' read -r id revision commit bytes rest; do
-        : "$revision $rest"
+        : "$revision $bytes $rest"
         if in_base "$id" "$commit"; then continue; fi
-        is_done "model-${id//\//--}-$commit" "$commit $part_size" || sum=$((sum + bytes))
+        is_done "model-${id//\//--}-$commit" "$(model_fingerprint "$id" "$commit" "$out/$FILES_LOCK" "$part_size")" ||
+            sum=$((sum + $(bytes_carried "$out/$FILES_LOCK" "$id" "$commit")))
     done <"$out/.setup/models.new"
+    # `docker save` makes a tar in Docker's folder before it sends it.
+    folder=$(docker_folder)
+    if [ -n "$folder" ] && [ "$(stat -c %d -- "$folder")" = "$(stat -c %d -- "$out")" ]; then
+        sum=$((sum + largest))
+    elif [ -n "$folder" ]; then
+        need_room "$folder" "$largest" "saving the largest image"
+    fi
     need_room "$out" "$sum" "what is still to be written into the bundle"
 }
 
@@ -245,7 +261,7 @@ write_models() {
         if in_base "$id" "$commit"; then
             folder=base
         else
-            save_model "$id" "$commit" "$out" "$part_size" >&2
+            save_model "$id" "$commit" "$out" "$part_size" "$out/$FILES_LOCK" >&2
         fi
         printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$id" "$revision" "$commit" "$bytes" "$licence" "$folder"
     done 4<"$out/.setup/models.new" | put "$out/.setup/$MODELS_LOCK"
@@ -297,6 +313,9 @@ if ! is_done plan "$(sha256sum <"$models")"; then
     [ -z "$(docker_folder)" ] || need_room "$(docker_folder)" "$model_bytes" "mirroring the models"
     mark_done plan "$(sha256sum <"$models")"
 fi
+# The bundle that this one adds to, and which files it has.
+base='' base_files=''
+if [ -n "$since" ]; then base=$(json_text "$since" id) base_files=${since%/*}/$FILES_LOCK; fi
 mirror_models
 check_room
 write_images
@@ -304,13 +323,11 @@ write_models
 remove_leftovers
 copy_platform "$REPOSITORY" "$out" "${carried[@]}"
 write_settings "$out" "$env_file"
-base=''
-[ -z "$since" ] || base=$(json_text "$since" id)
 write_page "$out" "$version" "$base" "$part_size" "${carried[*]}"
 write_bom "$out" "$version"
 say "hashing the bundle"
 write_sums "$out" "$out/.setup/hashes"
 [ -z "$key" ] || sign_sums "$out" "$key"
 settle "$out"
-say "done: bundle $(json_text "$out/bundle.json" id) is in $out, $(human "$(($(bytes_of_images "$out") + $(bytes_of_models "$out")))")"
+say "done: bundle $(json_text "$out/bundle.json" id) is in $out, $(human "$(($(bytes_of_images "$out") + $(bytes_carried "$out/$FILES_LOCK")))")"
 say "Copy it whole (without .setup), then on the other side: ./scripts/offline-import.sh"

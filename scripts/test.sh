@@ -23,14 +23,27 @@ lint() {
     mypy common/src gateway/src registry/src service-registry/src model-service/src cli/src
     mypy tests samples/make benchmarks
     if command -v shellcheck >/dev/null; then
-        git ls-files '*.sh' .ci/run scripts/msp | xargs shellcheck -x
+        git ls-files '*.sh' '*.bats' '*.bash' .ci/run scripts/msp | xargs shellcheck -x
     else
         echo "test: shellcheck is not installed: shell scripts were not checked" >&2
         [ -z "${CI:-}" ]
     fi
 }
 
-unit() { pytest -m "not stack and not gpu" "$@"; }
+unit() {
+    # Who asks for some of pytest's tests wants no others.
+    [ $# -gt 0 ] || shell_functions
+    pytest -m "not stack and not gpu" "$@"
+}
+
+shell_functions() {
+    if command -v bats >/dev/null; then
+        bats tests/bats
+    else
+        echo "test: bats is not installed: the functions of scripts/lib were not tested" >&2
+        [ -z "${CI:-}" ]
+    fi
+}
 
 suite=${1:-all}
 [ $# -eq 0 ] || shift
@@ -43,9 +56,13 @@ esac
 ensure_environment
 export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=1
 case "$suite" in
-    all) lint && unit "$@" ;;
+    # Not `lint && unit`: that would go on after a step of lint that fails.
+    all)
+        lint
+        unit "$@"
+        ;;
     lint) lint ;;
     unit) unit "$@" ;;
-    stack) pytest -m stack tests/stack tests/bundle tests/cli "$@" ;;
+    stack) pytest -m stack --durations=15 tests/stack tests/bundle tests/cli tests/airgap "$@" ;;
     gpu) pytest -m gpu tests/gpu "$@" ;;
 esac

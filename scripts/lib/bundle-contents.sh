@@ -17,6 +17,7 @@ copy_platform() { # REPOSITORY BUNDLE COMPOSE_FILE...
         shopt -s globstar nullglob
         for file in docker-compose*.yml "$@" .env.example *.template models.yaml LICENSE README.md CHANGELOG.md \
             THIRD_PARTY.md scripts/init-env.sh scripts/msp scripts/offline-import.sh scripts/lib/bundle*.sh \
+            scripts/lib/before_docker.sh scripts/lib/host_facts.sh \
             docs/**/* monitoring/**/*; do
             if [ -f "$file" ]; then _refresh "$file" "$bundle/$file"; fi
         done
@@ -88,7 +89,7 @@ write_bom() { # BUNDLE VERSION
 # bundle.json: one key on each line, since the importer reads it without a JSON parser.
 write_page() { # BUNDLE VERSION BASE PART_SIZE COMPOSE_FILES
     local id
-    id=$(cat -- "$1/$LOCK" "$1/$MODELS_LOCK" "$1/bundle.env" "$1"/docker-compose*.yml | sha256sum)
+    id=$(cat -- "$1/$LOCK" "$1/$MODELS_LOCK" "$1/$FILES_LOCK" "$1/bundle.env" "$1"/docker-compose*.yml | sha256sum)
     cat >"$1/.setup/bundle.json" <<JSON
 {
   "schema": 1,
@@ -101,7 +102,7 @@ write_page() { # BUNDLE VERSION BASE PART_SIZE COMPOSE_FILES
   "images": $(_count_lines "$1/$LOCK"),
   "models": $(_count_lines "$1/$MODELS_LOCK"),
   "image_bytes": $(bytes_of_images "$1"),
-  "model_bytes": $(bytes_of_models "$1")
+  "model_bytes": $(bytes_carried "$1/$FILES_LOCK")
 }
 JSON
     _refresh "$1/.setup/bundle.json" "$1/bundle.json"

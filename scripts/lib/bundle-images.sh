@@ -70,6 +70,15 @@ is_locked_image() { # REF MANIFEST CONFIG LAYERS
     [ "$id" = "$3" ] || [ "$id" = "$2" ] || { ! _classic_store && [ "$(layers_digest "$1")" = "$4" ]; }
 }
 
+# With no terminal to show progress on, a tar in one piece goes to the engine without a copy on the way.
+_load_tar() { # FILE
+    if [ -f "$1" ] && [ ! -t 2 ]; then
+        docker load --quiet <"$1"
+    else
+        read_parts "$1" | meter | docker load --quiet
+    fi
+}
+
 # Loads what is not here yet, and compares every image with the lock.
 load_images() { # BUNDLE
     local bundle=$1 ref index manifest config layers bytes file count=0 total
@@ -85,7 +94,7 @@ load_images() { # BUNDLE
         [ "$file" != base ] ||
             die "$EXIT_BAD_BUNDLE" "$ref is not here, and this bundle leaves it to the earlier one; import that one first"
         say "loading $ref ($count of $total, $(human "$bytes"))"
-        read_parts "$bundle/$file" | meter | docker load --quiet >/dev/null ||
+        _load_tar "$bundle/$file" >/dev/null ||
             die "$EXIT_FAILED" "$file could not be loaded; has Docker room? Run this again"
         is_locked_image "$ref" "$manifest" "$config" "$layers" ||
             die "$EXIT_BAD_BUNDLE" "$ref is $(image_id "$ref" || echo absent) after loading $file, and $LOCK says $config (index $index)"
@@ -93,14 +102,17 @@ load_images() { # BUNDLE
     say "images: $total, as $LOCK says"
 }
 
-# Bytes of the tars that load_images would load.
-bytes_to_load() { # BUNDLE
-    local ref index manifest config layers bytes file sum=0
+# Room that load_images needs: for the tars that it would load, and the largest once more, since `docker load` unpacks
+# a tar before it makes layers of it.
+room_to_load() { # BUNDLE
+    local ref index manifest config layers bytes file sum=0 largest=0
     while IFS=$'\t' read -r ref index manifest config layers bytes file; do
         : "$index"
-        [ "$file" = base ] || is_locked_image "$ref" "$manifest" "$config" "$layers" || sum=$((sum + bytes))
+        if [ "$file" = base ] || is_locked_image "$ref" "$manifest" "$config" "$layers"; then continue; fi
+        sum=$((sum + bytes))
+        if [ "$bytes" -gt "$largest" ]; then largest=$bytes; fi
     done <"$1/$LOCK"
-    printf '%s\n' "$sum"
+    printf '%s\n' "$((sum + largest))"
 }
 
 # Gives every image of a release a name of its own, so that a later `load` or prune cannot take it away.

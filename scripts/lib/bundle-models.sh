@@ -27,79 +27,71 @@ msp_beside() { # SERVICE DOCKER_OPTION... -- ARGUMENT...
         -e REGISTRY_URL=http://127.0.0.1:8090 -e GATEWAY_URL=http://127.0.0.1:8080 "$CLI_IMAGE" msp "$@"
 }
 
-has_model() { # ID COMMIT
-    msp_beside registry -- bundle has "$1" "$2" >/dev/null 2>&1
+has_model() { # ID COMMIT BYTES
+    msp_beside registry -- bundle has "$1" "$2" --bytes "$3" >/dev/null 2>&1
 }
 
-# Writes one model into the bundle. It appears under its name when it is whole and, where asked for, in parts.
-save_model() { # ID COMMIT BUNDLE PART_SIZE
-    local id=$1 commit=$2 bundle=$3 part_size=$4 folder=models/$1/$2 making
+# What a model in the bundle was made of, for the marker of that step.
+model_fingerprint() { # ID COMMIT FILES_LOCK PART_SIZE
+    printf '%s %s %s' "$2" "$(files_digest "$3" "$1" "$2")" "$4"
+}
+
+# Writes one model into the bundle, without files that an earlier bundle brings. It appears under its name when it
+# is whole and, where asked for, in parts.
+save_model() { # ID COMMIT BUNDLE PART_SIZE FILES_LOCK
+    local id=$1 commit=$2 bundle=$3 part_size=$4 locked=$5 folder=models/$1/$2 making fingerprint
     local -a files
-    if is_done "model-${id//\//--}-$commit" "$commit $part_size"; then return; fi
-    say "exporting $id at ${commit:0:12}"
+    fingerprint=$(model_fingerprint "$id" "$commit" "$locked" "$part_size")
+    if is_done "model-${id//\//--}-$commit" "$fingerprint"; then return; fi
+    say "exporting $id at ${commit:0:12} ($(human "$(bytes_carried "$locked" "$id" "$commit")"))"
     making=$bundle/.setup/model
     rm -rf -- "$making" "${bundle:?}/$folder"
     mkdir -p -- "$making" "$bundle/${folder%/*}"
-    msp_beside registry "${TERMINAL[@]}" --user "$(id -u):$(id -g)" -v "$making:/out" -- models export "$id" /out/model --revision "$commit" ||
+    hashes_left_out "$locked" >"$bundle/.setup/left-out"
+    local -a options=("${TERMINAL[@]}" --user "$(id -u):$(id -g)" -v "$making:/out" -v "$bundle/.setup/left-out:/left-out:ro")
+    if [ -s "$bundle/.setup/left-out" ]; then
+        msp_beside registry "${options[@]}" -- bundle export "$id" /out/model --commit "$commit" --leave-out /left-out
+    else
+        msp_beside registry "${options[@]}" -- models export "$id" /out/model --revision "$commit"
+    fi ||
         die "$EXIT_FAILED" "$id could not be exported; the lines above say why. Run this again"
     split_large_files "$making/model" "$part_size"
     settle "$making"
     mv -- "$making/model" "$bundle/$folder"
     rmdir -- "$making"
     mapfile -t files < <(shopt -s globstar dotglob; for file in "$bundle/$folder"/**; do [ ! -f "$file" ] || printf '%s\n' "$file"; done)
-    mark_done "model-${id//\//--}-$commit" "$commit $part_size" "${files[@]}"
+    mark_done "model-${id//\//--}-$commit" "$fingerprint" "${files[@]}"
 }
 
-_has_parts() { # FOLDER
-    local file
-    shopt -s globstar dotglob nullglob
-    for file in "$1"/**/*.part-000; do [ ! -f "$file" ] || return 0; done
-    return 1
-}
-
-# The model's folder with its large files whole again, in WORK; small ones are copied.
-_join_model() { # FOLDER WORK
-    local file relative target
-    (
-        shopt -s globstar dotglob nullglob
-        for file in "$1"/**; do
-            [ -f "$file" ] || continue
-            relative=${file#"$1"/}
-            target=$2/${relative%.part-[0-9][0-9][0-9]}
-            mkdir -p -- "$(dirname -- "$target")"
-            case $file in
-                *.part-000) read_parts "${file%.part-000}" >"$target" || exit ;;
-                *.part-[0-9][0-9][0-9]) ;;
-                *) cp -- "$file" "$target" || exit ;;
-            esac
-        done
-    )
-}
-
-# Gives the registry what it does not have. Every byte is compared with the manifest on its way in.
-import_models() { # BUNDLE WORK
-    local bundle=$1 work=$2 id revision commit bytes licence folder source count=0 total
+# Gives the registry what it does not have. Every byte is compared with the manifest on its way in, also of
+# files that an earlier bundle has brought and that are taken from the store.
+import_models() { # BUNDLE
+    local bundle=$1 id revision commit bytes licence folder count=0 total
+    local -a rest=()
+    [ -z "$(json_text "$bundle/bundle.json" base)" ] || rest=(--rest-from-store)
     total=$(_count_lines "$bundle/$MODELS_LOCK")
     while IFS=$'\t' read -r id revision commit bytes licence folder <&4; do
         count=$((count + 1))
-        if has_model "$id" "$commit"; then
+        if has_model "$id" "$commit" "$bytes"; then
             _point_ref "$id" "$revision" "$commit"
             continue
         fi
-        [ "$folder" != base ] ||
-            die "$EXIT_BAD_BUNDLE" "the registry has no $id at $commit, and this bundle leaves it to the earlier one; import that one first"
-        say "importing $id ($count of $total, $(human "$bytes"), licence: $licence)"
-        source=$bundle/$folder
-        if _has_parts "$source"; then
-            need_room "$work" "$bytes" "joining the parts of $id"
-            rm -rf -- "$work/joined"
-            _join_model "$source" "$work/joined" || die "$EXIT_FAILED" "the parts of $id could not be joined in $work"
-            source=$work/joined
+        if [ "$folder" = base ]; then
+            say "the registry has no $id at $commit, or not all of it, and this bundle leaves it to earlier ones:"
+            who_brings "$bundle/$FILES_LOCK" "$id" "$commit" >&2
+            die "$EXIT_BAD_BUNDLE" "import what brings it first (its models are taken again), then this one"
         fi
-        msp_beside registry "${TERMINAL[@]}" -v "$source:/import:ro" --user 0 -- models import "$id" /import --upload --revision "$revision" ||
+        say "importing $id ($count of $total, $(human "$bytes"), licence: $licence)"
+        if ! msp_beside registry "${TERMINAL[@]}" -v "$bundle/$folder:/import:ro" --user 0 -- models import "$id" /import --upload \
+            --revision "$revision" "${rest[@]}"; then
+            if [ ${#rest[@]} -gt 0 ]; then
+                say "what this bundle leaves out of $id, since an earlier one brings it:"
+                who_brings "$bundle/$FILES_LOCK" "$id" "$commit" >&2
+            fi
             die "$EXIT_FAILED" "$id could not be imported; the lines above say why. Run this again"
-        rm -rf -- "$work/joined"
-        has_model "$id" "$commit" || die "$EXIT_FAILED" "the registry does not tell of $id at $commit after its import; run this again"
+        fi
+        has_model "$id" "$commit" "$bytes" ||
+            die "$EXIT_FAILED" "the registry does not tell of $id at $commit after its import; run this again"
     done 4<"$bundle/$MODELS_LOCK"
     say "models: $total, every hash compared"
 }
@@ -119,16 +111,8 @@ restore_refs() { # RELEASE_FOLDER
     done 4<"$1/$MODELS_LOCK"
 }
 
-bytes_of_models() { # BUNDLE
-    local id revision commit bytes licence folder sum=0
-    while IFS=$'\t' read -r id revision commit bytes licence folder; do
-        : "$id $revision $commit $licence"
-        [ "$folder" = base ] || sum=$((sum + bytes))
-    done <"$1/$MODELS_LOCK"
-    printf '%s\n' "$sum"
-}
-
-# The same without those that a release brought which was imported whole into HOME.
+# Bytes that the models will take in the store, files that come from the store included: it keeps each commit whole.
+# Without those that a release brought which was imported whole into HOME.
 bytes_of_new_models() { # BUNDLE HOME
     local id revision commit bytes rest release sum=0
     local -A known=()

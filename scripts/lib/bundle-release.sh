@@ -33,6 +33,8 @@ install_release() { # BUNDLE HOME RELEASE
         rm -rf -- "$target"
         mv -- "$target.new" "$target"
     fi
+    # For what is run in this folder, such as scripts/msp.
+    ln -sfn -- ../../.env "$target/.env"
     # Drives often carry no modes.
     chmod +x "$target"/scripts/*.sh
     sync -- "$2/releases"
@@ -43,8 +45,10 @@ make_settings() { # HOME RELEASE_FOLDER
     [ ! -f "$1/.env" ] || return 0
     rm -f -- "$1/.env.new"
     "$2/scripts/init-env.sh" --file "$1/.env.new" >/dev/null || die "$EXIT_FAILED" "$1/.env could not be made"
-    (umask 077 && with_settings_of "$2/site.env" <"$1/.env.new" >"$1/.env.merged")
-    rm -f -- "$1/.env.new"
+    # Beside .env, and not in a release, which goes.
+    printf 'IMPORT_DIR=%s/import\n' "$1" >"$1/.own.new"
+    (umask 077 && with_settings_of "$2/site.env" <"$1/.env.new" | with_settings_of "$1/.own.new" >"$1/.env.merged")
+    rm -f -- "$1/.env.new" "$1/.own.new"
     sync -- "$1/.env.merged"
     mv -- "$1/.env.merged" "$1/.env"
     say "made $1/.env with fresh secrets"
@@ -89,6 +93,17 @@ switch_release() { # HOME RELEASE
         sync -- "$1"
     fi
     _write_compose_command "$1"
+}
+
+# Models that a name such as main meant another commit of in EARLIER, one a line.
+moved_models() { # HOME RELEASE EARLIER
+    local id revision commit rest
+    local -A before=()
+    if [ -z "$3" ] || [ "$3" = "$2" ]; then return; fi
+    while IFS=$'\t' read -r id revision commit rest; do before["$id@$revision"]=$commit; done <"$1/releases/$3/$MODELS_LOCK"
+    while IFS=$'\t' read -r id revision commit rest; do
+        if [ "${before["$id@$revision"]:-$commit}" != "$commit" ]; then printf '%s\n' "$id"; fi
+    done <"$1/releases/$2/$MODELS_LOCK"
 }
 
 _write_compose_command() { # HOME

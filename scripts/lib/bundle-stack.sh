@@ -56,6 +56,30 @@ wait_healthy() { # TIMEOUT_S [SERVICE...]
     done
 }
 
+# Now, as Docker writes times: to be compared as text.
+docker_time() { TZ=UTC0 printf '%(%Y-%m-%dT%H:%M:%S)T' -1; }
+
+# A worker looks up once, when it starts, what its model's revision means. Those of the given models that started
+# before TIME do it again, one after the other, so that a replica goes on serving.
+restart_workers() { # TIMEOUT_S TIME [MODEL...]
+    local timeout=$1 time=$2 container started service environment model
+    local template='{{.State.StartedAt}} {{index .Config.Labels "com.docker.compose.service"}}{{range .Config.Env}} {{.}}{{end}}'
+    local -a running
+    shift 2
+    [ $# -gt 0 ] || return 0
+    mapfile -t running < <(compose ps -q)
+    for container in "${running[@]}"; do
+        read -r started service environment < <(docker inspect --format "$template" "$container")
+        [[ $started < $time ]] || continue
+        for model in "$@"; do
+            [[ " $environment " = *" MODEL_NAME=$model "* ]] || continue
+            say "starting $service again, with the new $model"
+            compose restart "$service" || die "$EXIT_UNHEALTHY" "$service could not be started again; run this again"
+            wait_healthy "$timeout" "$service"
+        done
+    done
+}
+
 _not_healthy() { # LISTING
     local service state third fourth
     while IFS=' ' read -r service state third fourth; do

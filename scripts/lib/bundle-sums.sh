@@ -27,8 +27,19 @@ carried_files() { # BUNDLE
     )
 }
 
-# What a file's hash is remembered by: it changes when the file is carried anew.
-_identity() { stat -L -c '%s %i %.9Y' -- "$1"; }
+# Fills the associative array `identities` with what each file's hash is remembered by: its size, inode and time,
+# which change when the file is carried anew. Files that are not there get none.
+_identify() { # BUNDLE PATH...
+    local bundle=$1 size inode time path at
+    shift
+    # Not one process for each file: a bundle may have thousands.
+    while IFS=' ' read -r size inode time path; do
+        identities["$path"]="$size $inode $time"
+    done < <(
+        cd -- "$bundle" || exit
+        for ((at = 1; at <= $#; at += 500)); do stat -L -c '%s %i %.9Y %n' -- "${@:at:500}" 2>/dev/null; done
+    )
+}
 
 # Reads "hash identity path" lines into the associative array `remembered`.
 _recall() { # FILE
@@ -42,27 +53,28 @@ _recall() { # FILE
 # Hashes what is new or changed and writes SHA256SUMS. MEMORY keeps the hashes of earlier runs.
 write_sums() { # BUNDLE MEMORY
     local bundle=$1 memory=$2 path hash known total=0 done_bytes=0
-    local -A remembered=()
+    local -A remembered=() identities=()
     _recall "$memory"
     local -a paths=()
     mapfile -t paths < <(carried_files "$bundle")
+    _identify "$bundle" "${paths[@]}"
     for path in "${paths[@]}"; do
         if [ -L "$bundle/$path" ]; then die "$EXIT_FAILED" "$bundle/$path is a link; a bundle holds files only"; fi
         if [[ $path = *\\* ]]; then die "$EXIT_FAILED" "$bundle/$path: no drive takes such a name"; fi
-        total=$((total + $(size_of "$bundle/$path")))
+        total=$((total + ${identities["$path"]%% *}))
     done
     for path in "${paths[@]}"; do
         known=${remembered["$path"]:-}
-        if [ -n "$known" ] && [ "${known#* }" = "$(_identity "$bundle/$path")" ]; then
+        if [ -n "$known" ] && [ "${known#* }" = "${identities["$path"]}" ]; then
             hash=${known%% *}
         else
-            [ "$(size_of "$bundle/$path")" -lt 100000000 ] ||
+            [ "${identities["$path"]%% *}" -lt 100000000 ] ||
                 say "  hashing $path ($((done_bytes * 100 / (total + 1))) % of $(human "$total"))"
             hash=$(cd -- "$bundle" && sha256sum -- "$path") || die "$EXIT_FAILED" "$bundle/$path cannot be read"
             hash=${hash%% *}
         fi
-        done_bytes=$((done_bytes + $(size_of "$bundle/$path")))
-        printf '%s %s %s\n' "$hash" "$(_identity "$bundle/$path")" "$path" >&3
+        done_bytes=$((done_bytes + ${identities["$path"]%% *}))
+        printf '%s %s %s\n' "$hash" "${identities["$path"]}" "$path" >&3
         printf '%s  %s\n' "$hash" "$path"
     done 3>"$memory.new" >"$bundle/.setup/sums"
     mv -f -- "$memory.new" "$memory"
@@ -107,9 +119,9 @@ check_signature() { # BUNDLE SIGNERS
 # Every file is there, is what SHA256SUMS says, and nothing else is there. Names what is not.
 # MEMORY keeps what was found right, by size, inode and time: a second look reads only what changed.
 verify_sums() { # BUNDLE MEMORY FULL
-    local bundle=$1 memory=$2 full=$3 line hash path known
-    local -A remembered=() wanted=() extra=()
-    local -a bad=() to_read=()
+    local bundle=$1 memory=$2 full=$3 line hash path
+    local -A remembered=() wanted=() extra=() identities=()
+    local -a bad=() listed=() to_read=()
     [ -f "$bundle/$SUMS" ] || die "$EXIT_BAD_BUNDLE" "there is no $SUMS in $bundle; it is no bundle, or was not carried whole"
     [ -n "$full" ] || _recall "$memory"
     while IFS= read -r line || [ -n "$line" ]; do
@@ -117,13 +129,16 @@ verify_sums() { # BUNDLE MEMORY FULL
         hash=${BASH_REMATCH[1]} path=${BASH_REMATCH[2]}
         [[ /$path/ != */../* ]] || die "$EXIT_BAD_BUNDLE" "$SUMS names $path, outside of the bundle"
         wanted["$path"]=$hash
-        if [ ! -f "$bundle/$path" ] || [ -L "$bundle/$path" ]; then
-            bad+=("$path is missing")
-            continue
-        fi
-        known=${remembered["$path"]:-}
-        [ -n "$known" ] && [ "$known" = "$hash $(_identity "$bundle/$path")" ] || to_read+=("$path")
+        listed+=("$path")
     done <"$bundle/$SUMS"
+    _identify "$bundle" "${listed[@]}"
+    for path in "${listed[@]}"; do
+        if [ ! -f "$bundle/$path" ] || [ -L "$bundle/$path" ] || [ -z "${identities["$path"]:-}" ]; then
+            bad+=("$path is missing")
+        elif [ "${remembered["$path"]:-}" != "${wanted["$path"]} ${identities["$path"]}" ]; then
+            to_read+=("$path")
+        fi
+    done
     while IFS= read -r path; do
         [ -n "${wanted["$path"]:-}" ] || extra["$path"]=1
     done < <(carried_files "$bundle")
@@ -140,17 +155,17 @@ verify_sums() { # BUNDLE MEMORY FULL
 # Of verify_sums: hashes `to_read`, remembers what is right, adds the rest to `bad`.
 _read_and_compare() {
     local path total=0 seen=0 result
-    for path in "${to_read[@]}"; do total=$((total + $(size_of "$bundle/$path"))); done
+    for path in "${to_read[@]}"; do total=$((total + ${identities["$path"]%% *})); done
     [ ${#to_read[@]} -gt 0 ] || return 0
     say "verifying ${#to_read[@]} files, $(human "$total")"
     while IFS= read -r result; do
         path=${result%: *} result=${result##*: }
         if [ "$result" = OK ]; then
-            printf '%s %s %s\n' "${wanted["$path"]}" "$(_identity "$bundle/$path")" "$path" >>"$memory"
+            printf '%s %s %s\n' "${wanted["$path"]}" "${identities["$path"]}" "$path" >>"$memory"
         else
             bad+=("$path is damaged")
         fi
-        [ ! -f "$bundle/$path" ] || seen=$((seen + $(size_of "$bundle/$path")))
+        seen=$((seen + ${identities["$path"]%% *}))
         if [ -t 2 ]; then printf '\r  %3d %%' "$((seen * 100 / (total + 1)))" >&2; fi
     done < <(
         cd -- "$bundle" || exit

@@ -29,15 +29,18 @@ record_host_facts() { # FOLDER
     record "$1" clock timedatectl show --property=NTPSynchronized --value
 }
 
-# Names of this installation's containers.
-our_containers() { # DOCKER-PS-OPTION...
-    docker ps "$@" --filter "label=com.docker.compose.project.working_dir=$PWD" --format '{{.Names}}'
+# Names of this installation's containers: those of its project. Their folder is no sign, since an upgrade across the
+# air gap leaves containers alone that it does not change.
+our_containers() { # FOLDER DOCKER-PS-OPTION...
+    local project
+    project=$(sed -n 's/^  "name": "\(.*\)",$/\1/p' "$1/compose-config.out")
+    docker ps "${@:2}" --filter "label=com.docker.compose.project=${project:-model-service-platform}" --format '{{.Names}}'
 }
 
 record_logs() { # FOLDER
     local name
     mkdir "$1/logs"
-    our_containers -a | while read -r name; do
+    our_containers "$1" -a | while read -r name; do
         record "$1/logs" "$name" docker logs --timestamps --tail "$LOG_LINES" "$name"
     done
 }
@@ -47,9 +50,13 @@ record_airgap() { # FOLDER IMAGE
     local place
     local probe=(docker run --rm --pull never --cap-drop ALL --security-opt no-new-privileges --read-only)
     mkdir "$1/airgap"
-    record "$1/airgap" host "${probe[@]}" --network host "$2" python3 -m msp_cli.doctor.airgap_probe
-    our_containers | while read -r place; do
-        record "$1/airgap" "$place" "${probe[@]}" --network "container:$place" "$2" \
-            python3 -m msp_cli.doctor.airgap_probe
-    done
+    # Side by side: an attempt that nobody answers takes seconds.
+    our_containers "$1" | {
+        record "$1/airgap" host "${probe[@]}" --network host "$2" python3 -m msp_cli.doctor.airgap_probe &
+        while read -r place; do
+            record "$1/airgap" "$place" "${probe[@]}" --network "container:$place" "$2" \
+                python3 -m msp_cli.doctor.airgap_probe &
+        done
+        wait
+    }
 }

@@ -50,7 +50,7 @@ def carrier(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture
 def carried(carrier: Carrier, tmp_path: Path) -> Path:
     """The bundle on the other side."""
-    target = tmp_path / "drive"
+    target = tmp_path / "a drive" / "the bundle"
     shutil.copytree(carrier.bundle, target, ignore=shutil.ignore_patterns(".setup"))
     return target
 

@@ -22,7 +22,10 @@ KINDS = {
     "a document": "docs/AIR-GAP.md",
     "the lock of images": "images.lock",
     "the lock of models": "models.lock",
+    "the lock of files": "files.lock",
     "the bundle's page": "bundle.json",
+    "the page for people": "MANIFEST.md",
+    "a template of settings": ".env.example",
     "a bill of materials": "bom/models.cdx.json",
     "settings": "bundle.env",
 }
@@ -90,14 +93,54 @@ def test_a_file_that_nobody_listed_is_refused(carried: Path, host: OfflineHost) 
     assert "scripts/lib/extra.sh is not listed" in done.stderr
 
 
-def test_a_list_that_leads_out_of_the_bundle_is_refused(carried: Path, host: OfflineHost) -> None:
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("../../etc/passwd", "outside of the bundle"),
+        ("docs/../../etc/passwd", "outside of the bundle"),
+        ("/etc/passwd", "SHA256SUMS is damaged"),
+        ("", "SHA256SUMS is damaged"),
+        ("docs/no such page.md", "docs/no such page.md is missing"),
+        ("$(touch pwned)", "$(touch pwned) is missing"),
+    ],
+)
+def test_hostile_names_in_the_list_are_refused(
+    carried: Path, host: OfflineHost, path: str, told: str
+) -> None:
     with (carried / "SHA256SUMS").open("a") as sums:
-        sums.write(f"{'0' * 64}  ../../etc/passwd\n")
+        sums.write(f"{'0' * 64}  {path}\n")
 
     done = host.run(carried, "--verify-only", check=False)
 
     assert done.returncode == BAD_BUNDLE
-    assert "outside of the bundle" in done.stderr
+    assert told in done.stderr
+    assert not list(carried.rglob("pwned"))
+
+
+@pytest.mark.parametrize("name", ["$(touch pwned)", "-rf", "a\nb", "[x", "*"])
+def test_hostile_names_of_files_that_nobody_listed_are_refused(
+    carried: Path, host: OfflineHost, name: str
+) -> None:
+    (carried / "docs" / name).write_text("x")
+
+    done = host.run(carried, "--verify-only", check=False)
+
+    assert done.returncode == BAD_BUNDLE
+    assert "is not listed" in done.stderr
+    assert not list(carried.rglob("pwned"))
+
+
+def test_a_link_in_place_of_a_file_is_refused_though_it_leads_to_the_same_bytes(
+    carried: Path, host: OfflineHost, tmp_path: Path
+) -> None:
+    page = carried / "docs/AIR-GAP.md"
+    page.rename(tmp_path / "elsewhere.md")
+    page.symlink_to(tmp_path / "elsewhere.md")
+
+    done = host.run(carried, "--verify-only", check=False)
+
+    assert done.returncode == BAD_BUNDLE
+    assert "docs/AIR-GAP.md is missing" in done.stderr
 
 
 def make_key(place: Path, name: str) -> tuple[Path, Path]:

@@ -29,6 +29,20 @@ def test_a_host_with_coreutils_and_docker_takes_a_bundle(carried: Path, host: Of
     assert (host.home / ".env").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_bundle_that_is_not_cut_is_taken_as_well(
+    carrier: Carrier, host: OfflineHost, tmp_path: Path
+) -> None:
+    carrier.restore_images()
+    whole = tmp_path / "whole"
+    carrier.setup("--part-size", "1G", out=whole)
+    host.forget_images()
+
+    host.run(whole)
+
+    assert not list(whole.rglob("*.part-*"))
+    assert is_whole(host, whole)
+
+
 def test_a_second_run_changes_nothing(carried: Path, host: OfflineHost) -> None:
     host.run(carried)
     before = (host.containers(), (host.home / ".env").read_bytes())
@@ -58,6 +72,23 @@ def test_cut_off_after_every_step_it_goes_on_to_the_same_end(
     assert not list(host.home.rglob("*.new"))
 
 
+def test_cut_off_within_a_step_it_goes_on_to_the_same_end(
+    carried: Path, host: OfflineHost, tmp_path: Path
+) -> None:
+    killed = 0
+    for call in (2, 9, 14, 19, 24, 29, 34, 39, 46, 10_000):
+        host.kill_before_docker(call, tmp_path)
+        done = host.run(carried, check=False)
+        if done.returncode == 0:
+            break
+        killed += 1
+        assert done.returncode == -9, done.stderr
+
+    assert killed >= 4
+    assert is_whole(host, carried)
+    assert "gateway:0.1.0 1" in host.page()
+
+
 def test_a_later_bundle_keeps_data_and_can_go_back(
     carrier: Carrier, carried: Path, host: OfflineHost
 ) -> None:
@@ -82,6 +113,49 @@ def test_a_later_bundle_keeps_data_and_can_go_back(
     assert host.in_store("ref-acme_one@main") == old_main
     host.run(later)
     assert "gateway:0.1.0 2" in host.page()
+
+
+def test_a_worker_whose_model_moved_is_started_again_and_nothing_else(
+    carrier: Carrier, carried: Path, host: OfflineHost
+) -> None:
+    host.run(carried)
+    worker, registry = host.started("gateway"), host.started("registry")
+    later = carrier.place / "moved"
+    carrier.restore_images()
+    carrier.setup("--since", str(carrier.bundle / "bundle.json"), "--models", _newer(carrier), out=later)
+
+    host.run(later)
+
+    moved = host.started("gateway")
+    assert moved != worker
+    host.run(later)
+    assert host.started("gateway") == moved
+    host.run(later, "--rollback")
+    assert host.started("gateway") != moved
+    assert host.started("registry") == registry
+
+
+def test_a_way_back_that_was_cut_off_ends_where_it_was_going(
+    carrier: Carrier, carried: Path, host: OfflineHost, tmp_path: Path
+) -> None:
+    releases = []
+    for number in (1, 2, 3):
+        bundle = carried
+        if number > 1:
+            bundle = tmp_path / f"later-{number}"
+            carrier.restore_images()
+            models = tmp_path / "models.yaml"
+            models.write_text(f"# main moved {number} times\nmodels:\n  - id: acme/one\n")
+            carrier.setup("--since", str(carrier.bundle / "bundle.json"), "--models", str(models), out=bundle)
+        host.run(bundle)
+        releases.append((host.home / "current").readlink())
+
+    host.kill_before_docker(8, tmp_path)
+    assert host.run(carried, "--rollback", check=False).returncode == -9
+    host.kill_before_docker(10_000, tmp_path)
+    host.run(carried, "--rollback")
+
+    assert (host.home / "current").readlink() == releases[1]
 
 
 def test_there_is_no_way_back_from_the_first_release(carried: Path, host: OfflineHost) -> None:

@@ -123,6 +123,27 @@ def test_without_room_both_numbers_are_told_and_nothing_is_written(carrier: Carr
     assert not written
 
 
+def test_a_disk_that_fills_up_in_between_leaves_nothing_half(carrier: Carrier, tmp_path: Path) -> None:
+    out = tmp_path / "small"
+    out.mkdir()
+    needed = sum(path.stat().st_size for path in carrier.bundle.rglob("*") if path.is_file())
+    small = ["mount", "-t", "tmpfs", "-o", f"size={needed * 9 // 10}", "none", str(out)]
+    if subprocess.run(small, capture_output=True).returncode:
+        pytest.skip("this user may not mount")
+    try:
+        # Room for what it asks for, and not for all that it turns out to be.
+        full = carrier.setup(out=out, check=False)
+        subprocess.run(["mount", "-o", f"remount,size={needed * 2}", str(out)], check=True)
+        carrier.setup(out=out)
+        sums = (out / "SHA256SUMS").read_text()
+    finally:
+        subprocess.run(["umount", "-l", str(out)], check=True)
+
+    assert full.returncode in (1, NO_ROOM), full.stderr
+    assert "No space left" in full.stderr or "free" in full.stderr
+    assert sums == (carrier.bundle / "SHA256SUMS").read_text()
+
+
 def test_what_is_not_declared_any_more_leaves_the_bundle(carrier: Carrier, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     fewer = tmp_path / "models.yaml"

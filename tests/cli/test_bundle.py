@@ -38,6 +38,47 @@ def test_a_commit_with_bad_files_does_not_count_as_held(served: Served) -> None:
     served.msp("bundle", "has", "acme/chat", COMMIT, code=ExitCode.CORRUPT)
 
 
+def test_a_commit_with_fewer_files_than_the_bundle_has_does_not_count_as_held(served: Served) -> None:
+    served.msp("bundle", "has", "acme/chat", COMMIT, "--bytes", "1000")
+    told = served.msp("bundle", "has", "acme/chat", COMMIT, "--bytes", "1001", code=ExitCode.REFUSED)
+
+    assert "1000 bytes and not 1001" in told
+
+
+def test_files_are_told_as_lines_of_their_lock(served: Served, tmp_path: Path) -> None:
+    declared = tmp_path / "models.yaml"
+    declared.write_text("models:\n  - id: acme/chat\n    revision: main\n")
+
+    told = served.run("bundle", "files", "--file", str(declared)).stdout
+
+    assert told == f"{'a' * 64}\t1000\tacme/chat\t{COMMIT}\tmodel.safetensors\n"
+
+
+def test_a_list_of_what_is_left_out_holds_hashes_and_nothing_else(served: Served, tmp_path: Path) -> None:
+    listed = tmp_path / "left-out"
+    listed.write_text(f"{'a' * 64}\nmodel.safetensors\n")
+
+    export = ("bundle", "export", "acme/chat", str(tmp_path / "out"), "--commit", COMMIT)
+    told = served.msp(*export, "--leave-out", str(listed), code=ExitCode.CORRUPT)
+
+    assert "'model.safetensors' is no sha256" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_all_of_whose_files_are_left_out_is_its_manifest(served: Served, tmp_path: Path) -> None:
+    listed = tmp_path / "left-out"
+    listed.write_text(f"{'a' * 64}\n")
+
+    export = ("bundle", "export", "acme/chat", str(tmp_path / "out"), "--commit", COMMIT)
+    told = served.msp(*export, "--leave-out", str(listed))
+
+    assert "exported 0 of 1 files" in told
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert [str(path.relative_to(tmp_path / "out")) for path in files] == [".registry/manifest.json"]
+    manifest = Manifest.model_validate_json(files[0].read_bytes())
+    assert (manifest.commit, [file.path for file in manifest.files]) == (COMMIT, ["model.safetensors"])
+
+
 def test_models_are_told_as_lines_of_the_lock(served: Served, tmp_path: Path) -> None:
     declared = tmp_path / "models.yaml"
     declared.write_text("models:\n  - id: acme/chat\n    revision: main\n")

@@ -225,7 +225,7 @@ def test_what_cannot_be_sent_is_named(taking: Served, tmp_path: Path) -> None:
 def test_a_file_that_changes_while_it_is_sent_stops_the_upload(folder: Path) -> None:
     with archive_source.opened(folder) as source:
         files = source.files()
-        made = archive_sending.manifest_of(source, "acme/chat", "main", lambda _: None)
+        made = archive_sending.hashed_manifest(source, "acme/chat", "main", lambda _: None)
         for size in (10, 5000):
             (folder / "sub/model.safetensors").write_bytes(bytes(size))
             with pytest.raises(Unsuitable, match=r"sub/model\.safetensors changed while it was read"):
@@ -323,3 +323,57 @@ def test_an_export_that_does_not_fit_is_refused_with_both_numbers(giving: Served
     shown = giving.msp("models", "export", "acme/chat", str(tmp_path / "x.tar"), code=ExitCode.REFUSED)
     assert "needs 1.0 EB" in shown
     assert "free" in shown
+
+
+def carried(folder: Path, listed: Manifest) -> Path:
+    """An exported folder."""
+    return write(folder, {MANIFEST_PATH: listed.model_dump_json().encode()})
+
+
+def test_a_file_in_parts_is_sent_as_the_file_that_it_is(taking: Served, folder: Path) -> None:
+    weights = carried(folder, manifest()) / "sub/model.safetensors"
+    data = weights.read_bytes()
+    for number in range(3):
+        part = weights.with_name(f"{weights.name}.part-{number:03}")
+        part.write_bytes(data[number * 1000 : number * 1000 + 1000])
+    weights.unlink()
+
+    taking.msp("models", "import", "acme/chat", str(folder), "--upload")
+
+    members = unpacked(taking.fake.uploaded)
+    members.pop(MANIFEST_PATH)
+    assert members == CONTENT
+
+
+def test_a_file_that_is_only_named_like_a_part_stays_what_it_is(taking: Served, folder: Path) -> None:
+    content = {**CONTENT, "config.json.part-000": b"its own"}
+    files = [described(path, data) for path, data in content.items()]
+    listed = manifest(files=files, total_bytes=sum(map(len, content.values())))
+    write(carried(folder, listed), {"config.json.part-000": b"its own"})
+
+    taking.msp("models", "import", "acme/chat", str(folder), "--upload")
+
+    members = unpacked(taking.fake.uploaded)
+    members.pop(MANIFEST_PATH)
+    assert members == content
+
+
+def test_what_is_not_there_is_left_to_the_store_when_that_is_asked_for(taking: Served, folder: Path) -> None:
+    (carried(folder, manifest()) / "config.json").unlink()
+    arguments = ("models", "import", "acme/chat", str(folder), "--upload")
+
+    told = taking.msp(*arguments, code=ExitCode.USAGE)
+    assert "lists config.json, which is not there" in told
+    taking.msp(*arguments, "--rest-from-store")
+
+    assert taking.fake.asked[-1][1] == "/models/acme/chat/archive?revision=main&rest_from_store=true"
+    assert sorted(unpacked(taking.fake.uploaded)) == [MANIFEST_PATH, "sub/model.safetensors"]
+
+
+def test_the_rest_can_be_left_to_the_store_only_with_a_manifest_and_an_upload(
+    taking: Served, folder: Path
+) -> None:
+    arguments = ("models", "import", "acme/chat", str(folder), "--rest-from-store")
+
+    assert "goes with --upload" in taking.msp(*arguments, code=ExitCode.USAGE)
+    assert "no .registry/manifest.json" in taking.msp(*arguments, "--upload", code=ExitCode.USAGE)

@@ -49,6 +49,8 @@ def user(checkout: Checkout) -> Iterator[Checkout]:
         checkout.types("standard up")
         wait_for_workers("llm", "embedding")
         yield checkout
+        # compose leaves what it built for the added model: under a name of its own, it would stay for ever.
+        checkout.shell("docker image rm --no-prune model-service-platform-my-new-model")
 
 
 def test_one_command_starts_it_and_workers_bring_their_models_from_the_hub(user: Checkout) -> None:

@@ -24,6 +24,15 @@ echo "$left" >{counter}
 """
 
 
+DOCKER_THAT_KILLS = """#!/bin/sh
+# Ends the whole run at one of its steps, with nothing written down of it.
+left=$(($(cat {counter}) - 1))
+echo "$left" >{counter}
+[ "$left" -ne 0 ] || kill -9 0
+exec {docker} "$@"
+"""
+
+
 class Carrier:
     """The online side."""
 
@@ -99,6 +108,15 @@ class OfflineHost:
         sync.write_text(SYNC_THAT_KILLS.format(sync=shutil.which("sync"), counter=counter))
         sync.chmod(0o755)
 
+    def kill_before_docker(self, call: int, place: Path) -> None:
+        """From now on a run dies when it calls docker for so many times."""
+        counter = place / "counter"
+        counter.write_text(str(call))
+        docker = self._programs / "docker"
+        docker.unlink()
+        docker.write_text(DOCKER_THAT_KILLS.format(docker=shutil.which("docker"), counter=counter))
+        docker.chmod(0o755)
+
     def page(self) -> str:
         """What the gateway of the running stack says."""
         return self._inside("gateway", "wget", "-q", "-O-", "http://127.0.0.1:8080/")
@@ -111,6 +129,10 @@ class OfflineHost:
         """One entry of the store."""
         return self._inside("registry", "cat", f"/data/{name}").strip()
 
+    def lose(self, name: str) -> None:
+        """Takes an entry out of the store."""
+        self._inside("registry", "rm", f"/data/{name}")
+
     def setting(self, name: str) -> str:
         """A variable in the registry's container."""
         return self._inside("registry", "sh", "-c", f"echo ${name}").strip()
@@ -119,6 +141,11 @@ class OfflineHost:
         """Ids of what runs."""
         listing = ["docker", "ps", "-q", "--filter", f"label=com.docker.compose.project={self._project}"]
         return set(subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split())
+
+    def started(self, service: str) -> str:
+        """When a service's container was started."""
+        inspecting = ["docker", "inspect", "--format", "{{.State.StartedAt}}", f"{self._project}-{service}-1"]
+        return subprocess.run(inspecting, capture_output=True, text=True, check=True).stdout.strip()
 
     def remove(self) -> None:
         """Containers and volumes of this test."""

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BUSYBOX = Path("/bin/busybox")
 _APPLETS = (
     "sh", "cat", "echo", "mkdir", "cp", "rm", "sha1sum", "sha256sum", "sed", "cut", "head", "yes",
-    "test", "wget", "httpd", "ls", "grep", "tr", "sleep",
+    "test", "wget", "httpd", "ls", "grep", "tr", "sleep", "wc",
 )  # fmt: skip
 
 MSP = r"""#!/bin/sh
@@ -27,10 +27,10 @@ revision=${revision:-main}
 make_model() { # ID COMMIT FOLDER
     mkdir -p "$3/.registry" "$3/tokenizer files"
     echo "{\"model\": \"$1\"}" >"$3/config.json"
-    echo words >"$3/tokenizer files/vocab.txt"
+    echo "words of $1" >"$3/tokenizer files/vocab.txt"
     yes "$2" | head -c 300000 >"$3/model.safetensors"
-    printf '{"commit": "%s", "sha256": "%s"}\n' "$2" "$(sha256sum <"$3/model.safetensors" | cut -c1-64)" \
-        >"$3/.registry/manifest.json"
+    echo "commit $2" >"$3/.registry/manifest.json"
+    (cd "$3" && sha256sum config.json "tokenizer files/vocab.txt" model.safetensors) >>"$3/.registry/manifest.json"
 }
 case "$1 $2" in
 "models pull")
@@ -44,12 +44,38 @@ case "$1 $2" in
         printf '%s\tmain\t%s\t300000\n' "$id" "$(commit_of "$id" main)"
     done ;;
 "bundle has") store "has=$3@$4" | grep -q yes ;;
+"bundle files")
+    for id in $(declared "$4"); do
+        commit=$(commit_of "$id" "$revision")
+        rm -rf /tmp/model
+        make_model "$id" "$commit" /tmp/model
+        sed 1d /tmp/model/.registry/manifest.json | while read -r hash path; do
+            printf '%s\t%s\t%s\t%s\t%s\n' "$hash" "$(wc -c <"/tmp/model/$path")" "$id" "$commit" "$path"
+        done
+    done ;;
+"bundle export")
+    make_model "$3" "$6" "$4"
+    sed 1d "$4/.registry/manifest.json" | while read -r hash path; do
+        if grep -q "$hash" "$8"; then rm "$4/$path"; fi
+    done
+    echo "exported $3" ;;
 "models export") make_model "$3" "$6" "$4" && echo "exported $3" ;;
 "models import")
-    wanted=$(sed 's/.*"sha256": "//; s/".*//' "$4/.registry/manifest.json")
-    test "$(sha256sum <"$4/model.safetensors" | cut -c1-64)" = "$wanted"
-    test -f "$4/tokenizer files/vocab.txt"
-    commit=$(sed 's/.*"commit": "//; s/".*//' "$4/.registry/manifest.json")
+    commit=$(head -n1 "$4/.registry/manifest.json" | cut -c8-)
+    sed 1d "$4/.registry/manifest.json" | while read -r hash path; do
+        if test -f "$4/$path.part-000"; then
+            cat "$4/$path".part-* >/tmp/whole
+        elif test -f "$4/$path"; then
+            cp "$4/$path" /tmp/whole
+        elif test "${8:-}" = --rest-from-store && store "has=hash-$hash" | grep -q yes; then
+            continue
+        else
+            echo "$path is neither here nor in the store" >&2
+            exit 4
+        fi
+        test "$(sha256sum </tmp/whole | cut -c1-64)" = "$hash"
+        store "put=hash-$hash" >/dev/null
+    done
     store "put=$3@$commit" >/dev/null
     store "point=$3@$7=$commit" >/dev/null
     echo "imported $3" ;;
@@ -88,6 +114,8 @@ services:
   gateway:
     image: ${{MSP_IMAGE_PREFIX:-msp}}/gateway:${{MSP_VERSION:-0.1.0}}
     command: [httpd, -f, -p, "8080", -h, /www]
+    # It stands for a worker too.
+    environment: {{ MODEL_NAME: acme/one }}
     stop_grace_period: 1s
     healthcheck: {{ <<: *check, test: [CMD, wget, -q, -O-, "http://127.0.0.1:8080/"] }}
 volumes:

@@ -64,7 +64,7 @@ def receive(stream: Incoming, commit: str, folder: Path | None, received: Callab
             if manifest.commit != commit:
                 raise BadArchive(f"commit {commit} was asked for, and {manifest.commit} came")
             if folder is not None:
-                _write(folder, MANIFEST_PATH, iter([data]))
+                write(folder, MANIFEST_PATH, iter([data]))
             _files(tar, manifest, folder, received)
     except (tarfile.TarError, EOFError) as error:
         raise BadArchive(f"the tar is broken: {error}") from None
@@ -89,17 +89,17 @@ def _files(
     while (member := tar.next()) is not None:
         if member.isdir():
             continue
-        expected = missing.pop(_safe(member.name), None)
+        expected = missing.pop(safe(member.name), None)
         if expected is None:
             raise BadArchive(f"{member.name!r} is not in the manifest, or comes twice")
         if not member.isreg() or member.issparse() or member.size != expected.size_bytes:
             raise BadArchive(f"{member.name!r} is no file of {expected.size_bytes} bytes")
-        content = _compared(_content(tar, member), expected, received)
+        content = compared(_content(tar, member), expected, received)
         if folder is None:
             for _ in content:
                 pass
         else:
-            _write(folder, member.name, content)
+            write(folder, member.name, content)
     if missing:
         raise BadArchive(f"{len(missing)} files are missing, the first is {min(missing)!r}")
 
@@ -113,9 +113,10 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
             yield chunk
 
 
-def _compared(
+def compared(
     content: Iterator[bytes], expected: ManifestFile, received: Callable[[int], None]
 ) -> Iterator[bytes]:
+    """The content; raises BadArchive at its end when it is not what was expected."""
     sha256 = hashlib.sha256()
     for chunk in content:
         sha256.update(chunk)
@@ -127,7 +128,8 @@ def _compared(
         )
 
 
-def _safe(path: str) -> str:
+def safe(path: str) -> str:
+    """The path itself. Raises BadArchive for one that could leave the folder."""
     parts = path.split("/")
     if not path.isprintable() or "\\" in path or any(part in ("", ".", "..") for part in parts):
         raise BadArchive(f"{path!r} could leave the folder")
@@ -136,7 +138,8 @@ def _safe(path: str) -> str:
     return path
 
 
-def _write(folder: Path, path: str, content: Iterator[bytes]) -> None:
+def write(folder: Path, path: str, content: Iterator[bytes]) -> None:
+    """A new file, on the disk when this returns."""
     place = folder / path
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.open("xb") as file:

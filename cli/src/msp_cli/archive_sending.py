@@ -14,16 +14,28 @@ CHUNK_BYTES = 1 << 20
 Moved = Callable[[int], None]
 
 
-def manifest_of(source: Source, repo_id: str, revision: str, hashed: Moved) -> Manifest:
-    """The manifest to send: the one that the source carries, else one from the hashes of its files.
+def carried_manifest(
+    source: Source, repo_id: str, revision: str, *, rest_from_store: bool = False
+) -> Manifest | None:
+    """The manifest that the source carries. Raises Unsuitable when its files are not those that are there.
+
+    `rest_from_store`: files that it lists may be missing.
+    """
+    carried = source.manifest()
+    if carried is None:
+        if rest_from_store:
+            raise Unsuitable(f"there is no {MANIFEST_PATH} that tells which files are to come from the store")
+        return None
+    _same_files(carried, source.files(), some_missing=rest_from_store)
+    return carried.model_copy(update={"repo_id": repo_id, "revision": revision})
+
+
+def hashed_manifest(source: Source, repo_id: str, revision: str, hashed: Moved) -> Manifest:
+    """A manifest from the hashes of the source's files, for a source without one.
 
     `hashed` is told of bytes that have been read. Raises Unsuitable.
     """
     files = source.files()
-    carried = source.manifest()
-    if carried is not None:
-        _same_files(carried, files)
-        return carried.model_copy(update={"repo_id": repo_id, "revision": revision})
     if (top := folder_above_all(file.path for file in files)) is not None:
         raise Unsuitable(
             f"all files of the {source.kind} are in the folder {top!r}; send that folder itself "
@@ -111,14 +123,14 @@ def _hashed(source: Source, file: SourceFile, hashed: Moved) -> ManifestFile:
     )
 
 
-def _same_files(manifest: Manifest, files: list[SourceFile]) -> None:
+def _same_files(manifest: Manifest, files: list[SourceFile], *, some_missing: bool) -> None:
     listed = {file.path: file.size_bytes for file in manifest.files}
     there = {file.path: file.size_bytes for file in files}
     remedy = f"export it again, or delete {MANIFEST_PATH} to send the files as they are"
-    for path in sorted(listed.keys() - there.keys()):
+    for path in sorted(listed.keys() - there.keys() if not some_missing else ()):
         raise Unsuitable(f"the manifest lists {path}, which is not there; {remedy}")
     for path in sorted(there.keys() - listed.keys()):
         raise Unsuitable(f"{path} is not in the manifest; {remedy}")
-    for path, size in listed.items():
-        if there[path] != size:
-            raise Unsuitable(f"{path} has {there[path]} bytes, the manifest says {size}; {remedy}")
+    for path, size in there.items():
+        if listed[path] != size:
+            raise Unsuitable(f"{path} has {size} bytes, the manifest says {listed[path]}; {remedy}")

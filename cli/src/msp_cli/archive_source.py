@@ -88,6 +88,8 @@ class FolderSource:
                         f"{Path(here, name)} is a symbolic link to a folder; copy the files instead"
                     )
             found += [self._file(Path(here, name)) for name in names]
+        if not found and (self._root / MANIFEST_PATH).exists():
+            return []  # an export that leaves every file to the store
         return _checked(str(self._root), sorted(found, key=lambda f: f.path))
 
     def manifest(self) -> Manifest | None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from msp_cli import archive_receiving, archive_sending, archive_source
+from msp_cli.archive_parts import JoinedParts
 from msp_cli.archive_receiving import BadArchive, Incoming
 from msp_cli.archive_source import Unsuitable
 from msp_cli.byte_board import ByteBoard
@@ -69,6 +70,14 @@ def import_model(
     upload: Annotated[
         bool, typer.Option("--upload", help="Send it from this machine, which the registry cannot look into.")
     ] = False,
+    rest_from_store: Annotated[
+        bool,
+        typer.Option(
+            "--rest-from-store",
+            help="With --upload: files that the export's manifest lists and that are not there are taken "
+            "from models in the store, by their hash.",
+        ),
+    ] = False,
     wait: WaitOption = True,
     registry: RegistryOption = DEFAULT_URL,
     token: TokenOption = "",
@@ -78,9 +87,11 @@ def import_model(
 
     An exported model keeps its commit; anything else gets one that follows from its content.
     """
+    if rest_from_store and not upload:
+        end("--rest-from-store goes with --upload", ExitCode.USAGE)
     if upload:
-        with _interruptible("the upload"):
-            sent = _send(registry, token, model, Path(source), revision)
+        with interruptible("the upload"):
+            sent = _send(registry, token, model, Path(source), revision, rest_from_store=rest_from_store)
         if as_json:
             show_json(sent)
         else:
@@ -121,7 +132,7 @@ def export(
     if found.manifest.total_bytes > free:
         needed = decimal(found.manifest.total_bytes)
         end(f"{found.id} needs {needed}, and {dest.parent} has {decimal(free)} free", ExitCode.REFUSED)
-    with _interruptible("the export"):
+    with interruptible("the export"):
         try:
             manifest = _receive(registry, token, found, part, as_tar=dest.suffix == ".tar")
             part.rename(dest)
@@ -142,19 +153,26 @@ def export(
         tell(f"exported {found.id} at {manifest.commit} to {dest}: {len(manifest.files)} files, {size}")
 
 
-def _send(registry: str, token: str, model: str, place: Path, revision: str) -> ModelInfo:
+def _send(
+    registry: str, token: str, model: str, place: Path, revision: str, *, rest_from_store: bool
+) -> ModelInfo:
     with (
-        archive_source.opened(place) as source,
+        archive_source.opened(place) as opened,
         ByteBoard(Console(stderr=True)) as board,
         _client() as client,
     ):
+        source = JoinedParts(opened)
         files = source.files()
         api = ArchiveApi(client, registry, token or None)
         api.ask(model, revision)
         total = sum(file.size_bytes for file in files)
-        manifest = archive_sending.manifest_of(source, model, revision, board.stage("hashing", total))
+        manifest = archive_sending.carried_manifest(source, model, revision, rest_from_store=rest_from_store)
+        if manifest is None:
+            hashed = board.stage("hashing", total)
+            manifest = archive_sending.hashed_manifest(source, model, revision, hashed)
         stream = archive_sending.tar_stream(manifest, source, files, board.stage("sending", total))
-        return api.send(model, revision, stream, archive_sending.tar_length(manifest, files))
+        length = archive_sending.tar_length(manifest, files)
+        return api.send(model, revision, stream, length, rest_from_store=rest_from_store)
 
 
 def _receive(registry: str, token: str, found: ModelInfo, part: Path, *, as_tar: bool) -> Manifest:
@@ -187,7 +205,7 @@ def _remove(part: Path) -> None:
 
 
 @contextmanager
-def _interruptible(what: str) -> Iterator[None]:
+def interruptible(what: str) -> Iterator[None]:
     """Turn what can go wrong on the way into a message and an exit code."""
     try:
         yield

@@ -17,6 +17,7 @@ JobFailure
 ├── BadSnapshot           the files are whole, but cannot be what they say they are
 ├── BadFolder             a folder that cannot be imported
 ├── BadArchive            a tar that cannot be imported
+├── FilesMissing          files that an import leaves to the store are not in it
 ├── SourceUnreachable     the S3 server that is imported from does not answer; retryable
 ├── QuotaExceeded         the snapshot does not fit into what the registry may store
 ├── NotEnoughSpace        the snapshot does not fit onto the store's disk
@@ -136,6 +137,12 @@ class BadArchive(JobFailure):
     """A tar that cannot be imported."""
 
     code = "bad_archive"
+
+
+class FilesMissing(JobFailure):
+    """Files that an import leaves to the store are not in it."""
+
+    code = "files_missing"
 
 
 class SourceUnreachable(JobFailure):

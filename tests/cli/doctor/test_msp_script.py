@@ -13,13 +13,15 @@ from msp_cli.doctor.site import COMMANDS
 REPOSITORY = Path(__file__).resolve().parents[3]
 LIBRARIES = ("msp", "lib/before_docker.sh", "lib/host_facts.sh")
 TOOLS = (
-    "bash", "sh", "cat", "dirname", "env", "head", "id", "mkdir", "mktemp", "rm", "sed", "tail",
-    "timeout", "tr",
+    "bash", "sh", "cat", "dirname", "env", "head", "id", "mkdir", "mktemp", "readlink", "rm", "sed",
+    "tail", "timeout", "tr",
 )  # fmt: skip
 
+# In one write: some are called side by side.
 NOTES_ITSELF = """#!/bin/bash
-for part in "$@"; do printf '%s\\037' "$part"; done | sed "s|^|${0##*/}\\x1f|" >>"$CALLS"
-echo >>"$CALLS"
+call=${0##*/}
+for part in "$@"; do call+=$'\\x1f'$part; done
+printf '%s\\n' "$call" >>"$CALLS"
 """
 DOCKER = (
     NOTES_ITSELF
@@ -120,6 +122,28 @@ def test_the_container_gets_no_socket_of_docker_and_no_privilege(host: Host) -> 
     assert f"{host.root}:{host.root}:ro" in call
 
 
+def test_of_an_imported_release_its_settings_win_and_those_beside_it_are_seen(
+    host: Host, tmp_path: Path
+) -> None:
+    settings = tmp_path / "site.env"
+    settings.write_text("MSP_VERSION=0.1.0\n")
+    (host.root / ".env").symlink_to(settings)
+    (host.root / "bundle.env").write_text("MSP_VERSION=0.2.0\n")
+    current = tmp_path / "current"
+    current.symlink_to(host.root)
+    host.run("doctor", cwd=current)
+    call = host.container()
+    assert "msp/cli:0.2.0" in call
+    assert f"{settings}:{settings}:ro" in call
+    assert f"{host.root}:{host.root}:ro" in call
+
+
+@pytest.mark.parametrize("folder", ["/", "/tmp"])
+def test_it_is_called_from_folders_that_a_container_has_itself(host: Host, folder: str) -> None:
+    host.run("doctor", cwd=Path(folder))
+    assert f"{folder}:{folder}:ro" not in host.container()
+
+
 def test_what_writes_files_may_write_where_it_is_called(host: Host, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -146,7 +170,7 @@ def test_isolation_is_tried_from_the_host_and_from_every_container(host: Host) -
     host.run("doctor", "--airgap", CONTAINERS="model-gateway msp-llm-1")
     probes = [call for call in host.calls() if "msp_cli.doctor.airgap_probe" in call]
     networks = [call[call.index("--network") + 1] for call in probes]
-    assert networks == ["host", "container:model-gateway", "container:msp-llm-1"]
+    assert sorted(networks) == ["container:model-gateway", "container:msp-llm-1", "host"]
 
 
 def test_without_being_asked_nothing_tries_to_get_out(host: Host) -> None:

@@ -14,6 +14,7 @@ from msp_common.contracts.models import ModelList
 from msp_common.contracts.workers import Services
 
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
+BUNDLE_ENV = "bundle.env"
 CHAT_UI_ENV = "chatui.env"
 CHAT_UI_COMPOSE = "docker-compose.chatui.yml"
 _IMAGE = re.compile(r"^\s*image:\s*\$\{CHATUI_IMAGE:-([^}\s]+)\}\s*$", re.MULTILINE)
@@ -40,7 +41,7 @@ def addresses_of(site: Site, gateway: str, registry: str) -> Addresses:
 def gather(site: Site, root: str, addresses: Addresses, *, cluster: bool = False) -> Facts:
     """What can be known now. Takes as long as its slowest command; changes nothing."""
     env_text = site.read(".env")
-    env: Mapping[str, str] | Unknown = env_text if isinstance(env_text, Unknown) else read_env(env_text)
+    env = _settings(site, env_text)
     settings = {} if isinstance(env, Unknown) else env
     example = site.read(".env.example")
     pci = reading.output(site.run("pci-vendors"), "reading /sys/bus/pci")
@@ -87,6 +88,14 @@ def gather(site: Site, root: str, addresses: Addresses, *, cluster: bool = False
     )
 
 
+def _settings(site: Site, env_text: str | Unknown) -> Mapping[str, str] | Unknown:
+    """Those of .env; where a release was imported across the air gap, its own win, as they do for compose."""
+    if isinstance(env_text, Unknown):
+        return env_text
+    release = site.read(BUNDLE_ENV)
+    return read_env(env_text) | ({} if isinstance(release, Unknown) else read_env(release))
+
+
 def _stripped(text: str | Unknown) -> str | Unknown:
     return text if isinstance(text, Unknown) else text.strip().lstrip("v")
 
@@ -111,19 +120,23 @@ def _clocks(
 
 
 def _chat_uis(site: Site, containers: object, settings: Mapping[str, str]) -> list[ChatUi] | Unknown:
+    env = site.read(settings.get("CHATUI_ENV_FILE") or CHAT_UI_ENV)
+    # The version that has this file reads it when it starts; what its container is told otherwise wins.
+    file = {} if isinstance(env, Unknown) else read_env(env)
     if isinstance(containers, list):
         running = [
-            ChatUi(c.service, c.image, c.environment) for c in containers if c.runs and "chat-ui" in c.image
+            ChatUi(c.service, c.image, {**(file if c.service == "chatui" else {}), **c.environment})
+            for c in containers
+            if c.runs and "chat-ui" in c.image
         ]
         if running:
             return running
-    env = site.read(settings.get("CHATUI_ENV_FILE") or CHAT_UI_ENV)
     if isinstance(env, Unknown):
         return [] if env.absent else env
     compose = site.read(CHAT_UI_COMPOSE)
     match = None if isinstance(compose, Unknown) else _IMAGE.search(compose)
     shipped = match[1] if match else "chat-ui"
-    return [ChatUi("chatui", settings.get("CHATUI_IMAGE") or shipped, read_env(env))]
+    return [ChatUi("chatui", settings.get("CHATUI_IMAGE") or shipped, file)]
 
 
 def secrets_of(facts: Facts) -> list[Mapping[str, str]]:

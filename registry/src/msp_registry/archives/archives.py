@@ -51,12 +51,16 @@ class Archives:
         length = tar_bytes([(MANIFEST_PATH, len(head)), *((file.path, file.size_bytes) for file in files)])
         return length, self._tar(manifest, head, files)
 
-    async def take(self, repo_id: str, revision: str, stream: AsyncIterator[bytes]) -> Manifest:
+    async def take(
+        self, repo_id: str, revision: str, stream: AsyncIterator[bytes], *, rest_from_store: bool = False
+    ) -> Manifest:
         """Import what `export` gave. The manifest comes first, then each of its files once, in any order.
+
+        `rest_from_store`: files may be left out of the tar that some snapshot in the store has.
 
         The files keep their commit, also when the model gets another name. Nothing becomes visible before
         the tar has ended and all of it was right. Raises JobFailure (BadArchive, BadSnapshot, QuotaExceeded,
-        NotEnoughSpace), StoreError, and what the stream raises.
+        NotEnoughSpace, FilesMissing), StoreError, and what the stream raises.
         """
         tar = TarStream(stream)
         try:
@@ -65,11 +69,15 @@ class Archives:
         except BadManifest as error:
             raise BadArchive(str(error)) from None
         try:
-            await self._take_files(tar, plan)
+            left_out = await self._take_files(tar, plan)
         except WrongBytes as error:
             raise BadArchive(
                 f"the tar's bytes are not those of its manifest; copy it again: {error}"
             ) from None
+        if left_out and not rest_from_store:
+            first = min(file.path for file in left_out)
+            raise BadArchive(f"the tar ends without {first!r}, which its manifest lists")
+        await self._intake.store_held(plan, left_out, _Unheard())
         described = await self._intake.describe(plan)
         await self._intake.publish(plan, described, revision)
         return described
@@ -115,7 +123,8 @@ class Archives:
             yield padding(file.size_bytes)
         yield END
 
-    async def _take_files(self, tar: TarStream, plan: Plan) -> None:
+    async def _take_files(self, tar: TarStream, plan: Plan) -> list[ManifestFile]:
+        """Those that did not come."""
         left = {file.path: file for file in plan.manifest.files}
         folders = {path[:n] for path in (*left, MANIFEST_PATH) for n in _slashes(path)}
         while (member := await tar.next_member()) is not None:
@@ -131,26 +140,30 @@ class Archives:
                 listed = any(member.path == file.path for file in plan.manifest.files)
                 raise BadArchive(f"the tar holds {member.path!r} " + ("twice" if listed else "unlisted"))
             await self._take_one(tar, member, file, plan)
-        if left:
-            raise BadArchive(f"the tar ends without {min(left)!r}, which its manifest lists")
+        return list(left.values())
 
     async def _take_one(self, tar: TarStream, member: Member, file: ManifestFile, plan: Plan) -> None:
         if member.size_bytes != file.size_bytes:
             raise BadArchive(
                 f"{file.path!r} has {member.size_bytes} bytes in the tar, its manifest says {file.size_bytes}"
             )
-        hasher = FileHasher(file.size_bytes)
+        stored = False
 
         async def read(_: RemoteFile, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+            nonlocal stored
             if (offset, length) != (0, file.size_bytes):
                 raise ValueError("a stream can only be read as a whole")
             async for chunk in tar.data():
-                await hasher.update(chunk)
                 yield chunk
+            stored = True
 
         if plan.wants(file.path):
+            # Compares the hashes of what it reads.
             await self._intake.store_one(plan, file, read, _Unheard())
+        if stored:
+            return
         # What is stored already is not asked for, but a tar with other bytes in it is refused all the same.
+        hasher = FileHasher(file.size_bytes)
         async for chunk in tar.data():
             await hasher.update(chunk)
         _check(file, hasher)

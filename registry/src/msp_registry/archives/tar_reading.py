@@ -51,9 +51,12 @@ class TarStream:
     async def _some(self, at_most: int) -> bytes:
         while not self._held:
             try:
-                self._held = memoryview(await anext(self._stream))
+                chunk = await anext(self._stream)
             except StopAsyncIteration:
                 raise BadArchive("the tar is cut short: it ends inside a member or without its end") from None
+            if 0 < len(chunk) <= at_most:
+                return chunk  # as most are, in the middle of a file: nothing is copied
+            self._held = memoryview(chunk)
         piece, self._held = self._held[:at_most], self._held[at_most:]
         return bytes(piece)
 

@@ -1,15 +1,17 @@
 """What all ways of importing share: a snapshot whose hashes are known is stored, looked into, published."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 from msp_common.contracts.models import Manifest, ManifestFile
 from msp_registry.catalogue import Catalogue, DamagedManifest, NoSuchModel
+from msp_registry.failures import FilesMissing, WrongBytes
 from msp_registry.hub.selection import RemoteFile
 from msp_registry.imports.exported_manifest import BadManifest
+from msp_registry.imports.held_files import held_files, reader_of_keys
 from msp_registry.inspection.inspection import Findings, ReadRange, inspect
 from msp_registry.jobs.progress import Progress
 from msp_registry.layout import is_commit
@@ -129,6 +131,31 @@ class Intake:
             replace=file.path in plan.known_paths,
         )
 
+    async def store_held(self, plan: Plan, files: Sequence[ManifestFile], progress: Progress) -> None:
+        """Copy files that do not come from other snapshots in the store, every byte hashed on its way.
+
+        Raises FilesMissing for those that the store does not have, or has with other bytes by now; and
+        StoreError.
+        """
+        repo_id, commit = plan.manifest.repo_id, plan.manifest.commit
+        wanted = [file for file in files if plan.wants(file.path)]
+        if not wanted:
+            return
+        held = await held_files(self._catalogue, self._quarantine, repo_id, wanted)
+        lacking = [file for file in wanted if file.path not in held]
+        if lacking:
+            raise FilesMissing(_told_missing(repo_id, lacking))
+        read = reader_of_keys(self._store, held)
+        for replace in (False, True):
+            remote = [remote_file(f) for f in wanted if (f.path in plan.known_paths) == replace]
+            try:
+                await self._transfer.store_all(repo_id, commit, remote, read, progress, replace=replace)
+            except WrongBytes as error:
+                raise FilesMissing(
+                    f"a file that was to be taken from the store is damaged there ({error}); find and repair "
+                    f"it with POST /models/NAME/verify, or import an export that holds all files"
+                ) from None
+
     async def describe(self, plan: Plan, read: ReadRange | None = None) -> Manifest:
         """Look into the files: the manifest to publish.
 
@@ -166,6 +193,15 @@ class Intake:
 def remote_file(file: ManifestFile) -> RemoteFile:
     """A file of a manifest, as the transfer wants it."""
     return RemoteFile(file.path, file.size_bytes, file.git_sha1, file.sha256)
+
+
+def _told_missing(repo_id: str, lacking: Sequence[ManifestFile]) -> str:
+    named = ", ".join(f"{file.path!r} (sha256 {file.sha256[:12]}…)" for file in lacking[:3])
+    more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+    return (
+        f"{named}{more} of {repo_id} did not come, and no model in the store has such bytes; "
+        "import what has them first"
+    )
 
 
 def _united(plan: Plan) -> Manifest:

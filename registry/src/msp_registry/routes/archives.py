@@ -14,7 +14,7 @@ from msp_common.contracts.models import ModelInfo
 from msp_common.errors import Conflict, InvalidRequest, Unavailable
 from msp_registry.archives.archives import NotExportable
 from msp_registry.catalogue import Found
-from msp_registry.failures import BadArchive, JobFailure, NotEnoughSpace, QuotaExceeded
+from msp_registry.failures import BadArchive, FilesMissing, JobFailure, NotEnoughSpace, QuotaExceeded
 from msp_registry.jobs.jobs import RepoBusy
 from msp_registry.routes.context import (
     AdminOnly,
@@ -86,8 +86,14 @@ async def put_archive(
     repo_id: ModelId,
     parts: PartsDep,
     revision: Annotated[str, Query(description="The ref to move, or the tar's own commit")] = "main",
+    rest_from_store: Annotated[
+        bool, Query(description="Files may be left out that another snapshot in the store has")
+    ] = False,
 ) -> ModelInfo:
     """A tar as this registry or another gives it out; every file is compared with the manifest in it.
+
+    With `rest_from_store` files that the manifest lists may be missing in the tar: they are copied from
+    snapshots in the store that have them, by their sha256, and hashed on the way.
 
     The model becomes visible when all of it has arrived and is right, and not at all otherwise.
     """
@@ -95,7 +101,9 @@ async def put_archive(
     jobs_known(parts)
     try:
         async with parts.jobs.exclusive(repo_id):
-            manifest = await parts.archives.take(repo_id, revision, _body(request))
+            manifest = await parts.archives.take(
+                repo_id, revision, _body(request), rest_from_store=rest_from_store
+            )
     except RepoBusy as error:
         busy(error)
     except ClientDisconnect:
@@ -107,7 +115,7 @@ async def put_archive(
 
 
 def _answer(error: JobFailure) -> Conflict | InvalidRequest | Unavailable:
-    if isinstance(error, (QuotaExceeded, NotEnoughSpace)):
+    if isinstance(error, (QuotaExceeded, NotEnoughSpace, FilesMissing)):
         return Conflict(f"{error}.", code=error.code)
     if error.retryable:
         return Unavailable(f"{error}.", code=error.code)
