@@ -167,13 +167,19 @@ def worker(
 def compose(workers: dict[str, Any]) -> dict[str, Any]:
     """A whole configuration around these workers."""
     gateway = {"environment": {}, "ports": [{"published": "8080", "target": 8080}]}
+    directory = {"environment": {"CLUSTER_TOKEN": "s3cret-cluster-token"}}
     registry = {
         "environment": {"MINIO_SVC_PASSWORD": "s3cret-svc-password"},
         "ports": [{"host_ip": "127.0.0.1", "published": "8090", "target": 8090}],
     }
     return {
         "name": "model-service-platform",
-        "services": {"gateway": gateway, "registry": registry, **workers},
+        "services": {
+            "gateway": gateway,
+            "registry": registry,
+            "service-registry": directory,
+            **workers,
+        },
     }
 
 
@@ -189,6 +195,7 @@ def container(
     files: str = f"{ROOT}/docker-compose.yml",
     ports: Sequence[int] = (),
     env: Mapping[str, str] | None = None,
+    networks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One of `docker inspect`."""
     return {
@@ -204,6 +211,7 @@ def container(
                 "com.docker.compose.project.config_files": files,
             },
         },
+        "NetworkSettings": {"Networks": {name: {"Aliases": None} for name in networks}},
         "HostConfig": {
             "PortBindings": {f"{port}/tcp": [{"HostIp": "", "HostPort": str(port)}] for port in ports}
         },

@@ -59,6 +59,14 @@ def test_before_it_runs_its_file_is_looked_at(site: FakeSite) -> None:
     assert site.found(Code.CHAT_UI_CANNOT_CONNECT).level is Level.PROBLEM
 
 
+def test_where_it_runs_its_file_counts_but_not_for_the_newer_one_beside_it(site: FakeSite) -> None:
+    site.files["chatui.env"] = f"MODELS={MODELS}\n"
+    site.containers.append(container("chatui", image=OLD))
+    assert site.found(Code.FOREIGN_MODELS).level is Level.OK
+    site.containers.append(container("chatui-current", image=NEW))
+    assert site.found(Code.FOREIGN_MODELS).level is Level.PROBLEM
+
+
 def test_without_a_chat_ui_nothing_is_wrong_with_it(site: FakeSite) -> None:
     assert site.found(Code.FOREIGN_MODELS).level is Level.OK
     assert site.found(Code.CHAT_UI_CANNOT_CONNECT).level is Level.OK

@@ -119,6 +119,38 @@ def test_a_worker_with_two_gpus_is_a_problem_unless_another_server_splits(site: 
     assert site.found(Code.WRONG_DEVICE_IDS).level is Level.OK
 
 
+def test_several_gpus_in_one_variable_are_told_apart(site: FakeSite) -> None:
+    site.use_cluster()
+    pinned = worker("llm-primary", "acme/chat", gpu="0", ENGINE="openai")
+    (device,) = pinned["deploy"]["resources"]["reservations"]["devices"]
+    device["device_ids"] = ["0, GPU-bbbb"]
+    site.cluster = compose({"llm-primary": pinned})
+    assert site.found(Code.WRONG_DEVICE_IDS).level is Level.OK
+    device["device_ids"] = ["0,7"]
+    assert "pinned to the GPU '7'" in site.found(Code.WRONG_DEVICE_IDS).what
+
+
+@pytest.mark.parametrize(
+    ("gpu", "expected", "level"),
+    [
+        ("0", "GPU-aaaa", Level.OK),
+        ("GPU-bbbb", "GPU-bbbb", Level.OK),
+        ("0,1", "GPU-bbbb", Level.OK),
+        ("0", "GPU-bbbb", Level.PROBLEM),
+        ("1", "1", Level.PROBLEM),
+    ],
+)
+def test_a_worker_that_expects_another_gpu_than_its_own_is_found_before_it_refuses(
+    site: FakeSite, gpu: str, expected: str, level: Level
+) -> None:
+    site.use_cluster()
+    pinned = worker("llm-primary", "acme/chat", gpu=gpu, ENGINE="openai", EXPECTED_GPU_UUID=expected)
+    site.cluster = compose({"llm-primary": pinned})
+    found = site.found(Code.WRONG_DEVICE_IDS)
+    assert found.level is level
+    assert level is Level.OK or f"EXPECTED_GPU_UUID is {expected!r}" in found.what
+
+
 def test_the_clusters_file_is_looked_at_when_asked_before_it_is_in_use(site: FakeSite) -> None:
     site.commands["nvidia-smi"] = Ran(0, "0, GPU-aaaa, L4, 23034, 4\n", "")
     assert site.found(Code.WRONG_DEVICE_IDS).level is Level.OK

@@ -8,6 +8,7 @@ import yaml
 
 from msp_cli.plan.compose_file import NotAClusterFile, compose_text, env_values
 from msp_cli.plan.env_file import read_env, with_values
+from msp_cli.plan.inventory import PlanGpu
 from msp_cli.plan.memory import Quantization
 from msp_cli.plan.placement import Rules, Wanted, place
 from msp_cli.plan.services import Service, assign, pinned_in_env
@@ -136,6 +137,26 @@ def test_a_quantised_worker_and_a_revision_are_told_in_the_file() -> None:
     ]
     assert environment["QUANTIZATION"] == "bnb-4bit"
     assert environment["MODEL_REVISION"] == "v1$$x"
+
+
+def test_every_worker_is_told_which_gpu_it_must_find() -> None:
+    services = parsed(made([*FIVE, (qwen("acme/third"), ModelType.LLM)])[0])["services"]
+    pinned = {name: s for name, s in services.items() if isinstance(s, dict) and "deploy" in s}
+    assert len(pinned) == 6
+    for service in pinned.values():
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert [service["environment"]["EXPECTED_GPU_UUID"]] == device["device_ids"]
+    assert services["llm-primary"]["environment"]["EXPECTED_GPU_UUID"].startswith("${LLM_PRIMARY_GPU:-GPU-")
+
+
+def test_a_slice_of_a_gpu_is_not_compared_with_what_a_worker_sees() -> None:
+    services = assign([("acme/a", ModelType.LLM)], {})
+    plan = place(
+        [Wanted("llm-primary", qwen("acme/a"), ModelType.LLM)],
+        [PlanGpu(0, "MIG-1", "A100", 2**35, 0)],
+        Rules(4096),
+    )
+    assert "EXPECTED_GPU_UUID" not in compose_text(plan, {s.name: s for s in services}, SHIPPED)
 
 
 def test_a_model_stays_with_the_service_that_has_it() -> None:

@@ -78,6 +78,8 @@ def test_every_worker_has_a_gpu_to_itself_and_no_standard_worker_is_left(planned
     }
     gpus = [gpu for ids in pinned.values() for gpu in ids]
     assert sorted(gpus) == [f"GPU-{i:04d}" for i in range(6)]
+    expected = {name: [services[name]["environment"]["EXPECTED_GPU_UUID"]] for name in pinned}
+    assert expected == pinned
     assert not {"llm", "tinyllama"} & services.keys()
 
 

@@ -13,6 +13,9 @@ from msp_common.contracts.workers import Services
 
 T = TypeVar("T")
 
+LOOPBACK = ("127.", "::1", "localhost")
+"""How addresses begin that nobody but this host reaches."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -63,6 +66,7 @@ class Container:
     published: tuple[tuple[str, int], ...]
     environment: Mapping[str, str]
     oom_killed: bool = False
+    networks: frozenset[str] = frozenset()
 
     @property
     def runs(self) -> bool:

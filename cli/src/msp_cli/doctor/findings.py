@@ -37,6 +37,7 @@ class Code(StrEnum):
     SERVICE_NOT_STARTING = "service-not-starting"
     MODEL_MISSING = "model-missing"
     NO_API_KEY = "no-api-key"
+    OPEN_REGISTRATION = "open-registration"
     FOREIGN_MODELS = "foreign-models"
     CHAT_UI_CANNOT_CONNECT = "chat-ui-cannot-connect"
     EGRESS = "egress"

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -79,7 +79,7 @@ def _service(name: str, body: Mapping[str, Any]) -> ComposeService:
     return ComposeService(
         name=name,
         environment=environment,
-        device_ids=tuple(str(gpu) for device in devices for gpu in device.get("device_ids") or ()),
+        device_ids=_device_ids(devices),
         runtime=str(body.get("runtime") or "runc"),
         published=tuple(
             (str(port.get("host_ip") or "0.0.0.0"), int(port["published"]))
@@ -87,6 +87,12 @@ def _service(name: str, body: Mapping[str, Any]) -> ComposeService:
             if str(port.get("published") or "").isdigit()
         ),
     )
+
+
+def _device_ids(devices: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """One text may name several, with commas, as a variable of .env does; Docker hands it on as it is."""
+    texts = [str(text) for device in devices for text in device.get("device_ids") or ()]
+    return tuple(gpu.strip() for text in texts for gpu in text.split(","))
 
 
 def containers(ran: Ran | Unknown) -> list[Container] | Unknown:
@@ -122,6 +128,7 @@ def _container(body: Mapping[str, Any]) -> Container:
         ),
         environment=dict(line.partition("=")[::2] for line in config.get("Env") or ()),
         oom_killed=bool(state.get("OOMKilled")),
+        networks=frozenset((body.get("NetworkSettings") or {}).get("Networks") or {}),
     )
 
 

@@ -21,10 +21,10 @@ from msp_cli.plan.env_file import read_env, with_values
 from msp_cli.plan.facts import FactsMissing, ModelFacts
 from msp_cli.plan.folder_facts import folder_facts
 from msp_cli.plan.inventory import QUERY, BadInventory, PlanGpu, read_inventory
-from msp_cli.plan.memory import GPU_MEMORY_FRACTION
 from msp_cli.plan.placement import Plan, Rules, Wanted, place
 from msp_cli.plan.registry_facts import RegistryFacts
 from msp_cli.plan.services import Service, assign, pinned_in_env
+from msp_cli.plan.worker_settings import WorkerSettings, read_settings
 from msp_cli.plan.writing import Change, read_if_there
 from msp_cli.registry_api import ServiceAnsweredBadly
 from msp_common.model_ids import InvalidModelId, parse_model_id
@@ -107,6 +107,9 @@ def plan(
 ) -> None:
     """Work out which model fits on which GPU, and what that leaves for requests.
 
+    Counts with what .env says to workers: GPU_MEMORY_FRACTION, KV_MEMORY_FRACTION, MAX_RUNNING,
+    PREFILL_TOKENS and QUANTIZATION.
+
     What cannot fit is refused with the numbers, and the command ends with 4. With --write the plan becomes
     the cluster's compose file and .env; what is there is shown as a diff, and replaced with --force alone.
     """
@@ -116,12 +119,13 @@ def plan(
         check_used(choices, asked)
         inventory = read_inventory(_inventory_text(gpus))
         env_text = read_if_there(root / ".env")
+        env = read_env(env_text or "")
+        settings = read_settings(env)
+        _check_quantizations(choices, settings)
     except (BadChoice, BadInventory, models_file.ModelsFileError) as error:
         end(str(error), ExitCode.USAGE)
     except (OSError, UnicodeDecodeError) as error:
         end(f"cannot be read: {error}", ExitCode.USAGE)
-    env = read_env(env_text or "")
-    fraction = gpu_memory_fraction or _fraction(env)
     facts = _facts(asked, choices, registry)
     try:
         types = [one.type(choices.types.get(one.id)) for one in facts]
@@ -133,13 +137,20 @@ def plan(
             service.name,
             one,
             kind,
-            choices.quantizations.get(one.id, "none"),
+            choices.quantizations.get(one.id, settings.quantization if kind.chats else "none"),
             choices.pins.get(one.id) or (None if repin else pinned_in_env(service, one.id, env)),
         )
         for one, kind, service in zip(facts, types, services, strict=True)
     ]
     there = [_unused(gpu) for gpu in inventory] if ignore_used else inventory
-    made = place(wanted, there, Rules(context=context, fraction=fraction))
+    rules = Rules(
+        context=context,
+        fraction=gpu_memory_fraction or settings.gpu_memory_fraction,
+        kv_share=settings.kv_share,
+        max_rows=settings.max_rows,
+        prefill_tokens=settings.prefill_tokens,
+    )
+    made = place(wanted, there, rules)
     _show(made, as_json=as_json)
     if made.refused:
         if write:
@@ -183,17 +194,13 @@ def _inventory_text(file: Path | None) -> str:
     return done.stdout
 
 
-def _fraction(env: dict[str, str]) -> float:
-    text = env.get("GPU_MEMORY_FRACTION", "")
-    if not text:
-        return GPU_MEMORY_FRACTION
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        end(f".env: GPU_MEMORY_FRACTION is {text!r}, expected a share such as 0.9", ExitCode.USAGE)
-    return value
+def _check_quantizations(choices: Choices, settings: WorkerSettings) -> None:
+    for model, chosen in choices.quantizations.items():
+        if chosen == "none" != settings.quantization:
+            raise BadChoice(
+                f"--quantization {model}=none: .env has QUANTIZATION={settings.quantization} for all chat "
+                "models; empty it there, and name those that are to have it"
+            )
 
 
 def _facts(asked: Sequence[Asked], choices: Choices, registry: str) -> list[ModelFacts]:

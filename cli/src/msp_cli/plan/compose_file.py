@@ -127,6 +127,9 @@ def _worker(placed: Placed, service: Service, workers: int, there: str) -> str:
         f"      MODEL_NAME: ${{{service.model_variable}:-{wanted.facts.id}}}",
         f"      WORKER_URL: http://{service.name}:8000",
     ]
+    if gpu.uuid.startswith("GPU-"):
+        # The worker loads nothing on another one, as where .env has an index that means another card by now.
+        lines.append(f"      EXPECTED_GPU_UUID: ${{{service.gpu_variable}:-{gpu.uuid}}}")
     if wanted.facts.revision != "main":
         # As YAML, JSON is fine; compose would take a dollar sign for a variable.
         lines.append("      MODEL_REVISION: " + json.dumps(wanted.facts.revision).replace("$", "$$"))

@@ -87,22 +87,31 @@ def usable_bytes(gpu: PlanGpu, fraction: float) -> int:
     return max(0, min(int(fraction * gpu.total_bytes), gpu.total_bytes - gpu.used_bytes - CUDA_CONTEXT_BYTES))
 
 
-def need(facts: ModelFacts, model_type: ModelType, quantization: Quantization, context: int) -> Need:
+def need(
+    facts: ModelFacts,
+    model_type: ModelType,
+    quantization: Quantization,
+    context: int,
+    *,
+    prefill_tokens: int = PREFILL_TOKENS,
+    max_rows: int = MAX_ROWS,
+) -> Need:
     """What the model takes when it is loaded so. Raises FactsMissing."""
     weights = weight_bytes(facts, quantization)
     if not model_type.chats:
         return Need(weights, _WORKING_BYTES[model_type], 0, 0)
     longest = min(context, facts.config.context_length or context)
-    return Need(weights, _activations(facts), kv_bytes_per_token(facts), longest)
+    activations = _activations(facts, prefill_tokens, max_rows)
+    return Need(weights, activations, kv_bytes_per_token(facts), longest)
 
 
-def room(need: Need, usable: int, kv_share: float = KV_SHARE) -> Room:
+def room(need: Need, usable: int, kv_share: float = KV_SHARE, max_rows: int = MAX_ROWS) -> Room:
     """What is left for requests on a GPU with so many usable bytes."""
     if not need.kv_per_token:
         return Room(0, 0, 0)
     budget = int(kv_share * max(0, usable - need.weights))
     tokens = budget // need.kv_per_token
-    return Room(budget, tokens, min(MAX_ROWS, tokens // grained(need.context)))
+    return Room(budget, tokens, min(max_rows, tokens // grained(need.context)))
 
 
 def weight_bytes(facts: ModelFacts, quantization: Quantization) -> int:
@@ -151,13 +160,13 @@ def grained(tokens: int) -> int:
     return -(-tokens // GRAIN) * GRAIN
 
 
-def _activations(facts: ModelFacts) -> int:
-    """One pass over PREFILL_TOKENS: the widest layer's values, several times over, and scores in float32."""
+def _activations(facts: ModelFacts, prefill_tokens: int, max_rows: int) -> int:
+    """One pass over so many tokens: the widest layer's values, several times over, and scores in float32."""
     geometry = facts.config.geometry
     if geometry is None:
         return _LEAST_ACTIVATIONS
-    values = PREFILL_TOKENS * (10 * geometry.hidden + 3 * geometry.intermediate) * 2
-    scores = MAX_ROWS * geometry.vocabulary * 8
+    values = prefill_tokens * (10 * geometry.hidden + 3 * geometry.intermediate) * 2
+    scores = max_rows * geometry.vocabulary * 8
     return max(_LEAST_ACTIVATIONS, values + scores)
 
 
@@ -170,7 +179,7 @@ def _check_loadable(facts: ModelFacts, quantization: Quantization) -> None:
     if facts.config.quantised_by and quantization != "none":
         raise FactsMissing(
             f"{facts.id} is stored in few bits already ({facts.config.quantised_by}); leave "
-            f"--quantization {facts.id}={quantization} away"
+            f"--quantization {facts.id}={quantization}, or QUANTIZATION in .env, away"
         )
     if not facts.weight_file_bytes:
         raise FactsMissing(f"{facts.id} has no file of weights")

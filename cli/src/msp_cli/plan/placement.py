@@ -13,6 +13,8 @@ from msp_cli.plan.memory import (
     CUDA_CONTEXT_BYTES,
     GPU_MEMORY_FRACTION,
     KV_SHARE,
+    MAX_ROWS,
+    PREFILL_TOKENS,
     QUANTIZATIONS,
     Need,
     Quantization,
@@ -26,11 +28,13 @@ from msp_common.contracts.model_type import ModelType
 
 @dataclass(frozen=True)
 class Rules:
-    """How much of a GPU may be used, and for how long requests there must be room."""
+    """How workers use a GPU, and for how long requests there must be room."""
 
     context: int
     fraction: float = GPU_MEMORY_FRACTION
     kv_share: float = KV_SHARE
+    max_rows: int = MAX_ROWS
+    prefill_tokens: int = PREFILL_TOKENS
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Refused:
     wanted: Wanted
     why: str
     options: tuple[str, ...] = ()
-    need: Need | None = None
+    needs: int | None = None
+    """Bytes of a GPU that it would have to have to itself; None where that cannot be worked out."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def place(wanted: Sequence[Wanted], gpus: Sequence[PlanGpu], rules: Rules) -> Pl
     refused: list[Refused] = []
     for one in wanted:
         try:
-            sized.append((one, need(one.facts, one.type, one.quantization, rules.context)))
+            sized.append((one, _need(one, rules)))
         except FactsMissing as error:
             refused.append(Refused(one, str(error)))
     placed: dict[str, Placed] = {}
@@ -98,7 +103,7 @@ def place(wanted: Sequence[Wanted], gpus: Sequence[PlanGpu], rules: Rules) -> Pl
             free.remove(choice)
             usable = usable_bytes(choice, rules.fraction)
             placed[one.service] = Placed(
-                one, choice, its_need, room(its_need, usable, rules.kv_share), usable
+                one, choice, its_need, room(its_need, usable, rules.kv_share, rules.max_rows), usable
             )
     order = [one.service for one in wanted]
     return Plan(
@@ -127,17 +132,17 @@ def _choose(
         if not named:
             there = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in gpus)
             why = f"it is pinned to the GPU {one.pin}, which is not there; there are {there}"
-            return Refused(one, why, ("choose another GPU with --pin", "--repin"), its_need)
+            return Refused(one, why, ("choose another GPU with --pin", "--repin"), least)
         candidates = [gpu for gpu in named if gpu in free]
         if not candidates:
             holder = next(p.wanted for p in placed.values() if p.gpu == named[0])
             why = f"it is pinned to the GPU {one.pin}, where {holder.service} ({holder.facts.id}) is already"
-            return Refused(one, why, ("choose another GPU with --pin", "--repin"), its_need)
+            return Refused(one, why, ("choose another GPU with --pin", "--repin"), least)
     fitting = [gpu for gpu in candidates if usable(gpu) >= least]
     if fitting:
         return min(fitting, key=lambda gpu: (usable(gpu), gpu.index))
     return Refused(
-        one, _too_big(its_need, candidates, usable, rules), _options(one, candidates, rules), its_need
+        one, _too_big(its_need, candidates, usable, rules), _options(one, candidates, rules), least
     )
 
 
@@ -185,9 +190,20 @@ def _options(one: Wanted, candidates: Sequence[PlanGpu], rules: Rules) -> tuple[
     return tuple(found)
 
 
+def _need(one: Wanted, rules: Rules) -> Need:
+    return need(
+        one.facts,
+        one.type,
+        one.quantization,
+        rules.context,
+        prefill_tokens=rules.prefill_tokens,
+        max_rows=rules.max_rows,
+    )
+
+
 def _least_if(one: Wanted, rules: Rules) -> int | None:
     try:
-        return need(one.facts, one.type, one.quantization, rules.context).least(rules.kv_share)
+        return _need(one, rules).least(rules.kv_share)
     except FactsMissing:
         return None
 

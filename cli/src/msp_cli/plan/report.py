@@ -130,7 +130,7 @@ def _refused(refused: Refused) -> RefusedWorker:
     return RefusedWorker(
         service=refused.wanted.service,
         model=refused.wanted.facts.id,
-        needs_bytes=refused.need.least() if refused.need else None,
+        needs_bytes=refused.needs,
         why=refused.why,
         options=list(refused.options),
     )

@@ -2,7 +2,17 @@
 
 from collections.abc import Callable
 
-from msp_cli.doctor.checks import chat_ui, docker, env, gpu_host, gpu_workers, host, platform, proxy
+from msp_cli.doctor.checks import (
+    chat_ui,
+    docker,
+    env,
+    gpu_host,
+    gpu_workers,
+    host,
+    platform,
+    proxy,
+    registration,
+)
 from msp_cli.doctor.facts import Facts
 from msp_cli.doctor.findings import Finding
 
@@ -27,6 +37,7 @@ ALL: tuple[Check, ...] = (
     gpu_workers.check_detected,
     proxy.check,
     platform.check_keys,
+    registration.check,
     chat_ui.check,
 )
 """In the order in which things depend on each other: what fails first explains what follows."""

@@ -100,6 +100,12 @@ def _one_of(*words: str) -> Callable[[str], bool]:
 
 _RULES: dict[str, tuple[Callable[[str], bool], str]] = {
     "GPU_MEMORY_FRACTION": (_share, "a share such as 0.9"),
+    "KV_MEMORY_FRACTION": (lambda text: _share(text) and float(text) <= 0.95, "a share of at most 0.95"),
+    "MAX_RUNNING": (_whole, "a whole number"),
+    "PREFILL_TOKENS": (_whole, "a whole number"),
+    "QUANTIZATION": (_one_of("none", "bnb-8bit", "bnb-4bit"), "none, bnb-8bit or bnb-4bit"),
+    # Compose asks only whether it is empty: `no` would mean yes.
+    "REGISTRATION_NEEDS_TOKEN": (_one_of("yes"), "yes, or nothing"),
     "WORKERS_PER_HOST": (_whole, "a whole number"),
     "MODEL_CACHE_LIMIT_BYTES": (_whole, "a number of bytes"),
     "REGISTRY_QUOTA_BYTES": (_whole, "a number of bytes"),

@@ -1,8 +1,11 @@
 """The GPUs as the host sees them, and whether containers can get them."""
 
-from msp_cli.doctor.facts import Compose, Facts
+from collections.abc import Sequence
+
+from msp_cli.doctor.facts import Compose, ComposeService, Facts
 from msp_cli.doctor.findings import Code, Finding, ok, problem, unknown
 from msp_cli.doctor.site import Unknown
+from msp_cli.plan.inventory import PlanGpu
 
 TOOLKIT = (
     "install the NVIDIA container toolkit, then: sudo nvidia-ctk runtime configure --runtime=docker && "
@@ -94,8 +97,25 @@ def check_device_ids(facts: Facts) -> list[Finding]:
         for service in split
         if service.environment.get("ENGINE") != "openai"
     ]
+    findings += [
+        finding for service in compose.services.values() if (finding := _expected(facts.gpus, service))
+    ]
     pinned = sum(bool(service.device_ids) for service in compose.services.values())
     return findings or [ok(Code.WRONG_DEVICE_IDS, f"the GPUs of all {pinned} pinned workers are there")]
+
+
+def _expected(gpus: Sequence[PlanGpu], service: ComposeService) -> Finding | None:
+    """EXPECTED_GPU_UUID must be the UUID of a GPU that the worker is given, or it loads nothing."""
+    expected = service.environment.get("EXPECTED_GPU_UUID")
+    given = [gpu for gpu in gpus if any(gpu.is_called(device) for device in service.device_ids)]
+    if not expected or not given or any(gpu.uuid == expected for gpu in given):
+        return None
+    return problem(
+        Code.WRONG_DEVICE_IDS,
+        f"{service.name} is pinned to {given[0].uuid} (index {given[0].index}), and its EXPECTED_GPU_UUID is "
+        f"{expected!r}: it will refuse to load its model",
+        f"write {given[0].uuid} for both; a file that `msp plan` wrote takes both from .env",
+    )
 
 
 def check_shared(facts: Facts) -> list[Finding]:

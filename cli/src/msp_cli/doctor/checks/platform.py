@@ -2,13 +2,12 @@
 
 from urllib.parse import urlsplit
 
-from msp_cli.doctor.facts import Compose, Container, Facts
+from msp_cli.doctor.facts import LOOPBACK, Compose, Container, Facts
 from msp_cli.doctor.findings import Code, Finding, ok, problem, unknown, warning
 from msp_cli.doctor.site import Unknown
 from msp_common.contracts.workers import ServiceStatus
 
 _WRONG_SECRET = ("accessdenied", "invalidaccesskeyid", "signaturedoesnotmatch", "access key")
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 def check_gateway(facts: Facts) -> list[Finding]:
@@ -196,7 +195,7 @@ def check_keys(facts: Facts) -> list[Finding]:
         return [unknown(Code.NO_API_KEY, "the gateway does not tell whether it asks for a key")]
     if gateway.authentication == "on":
         return [ok(Code.NO_API_KEY, "the gateway asks for an API key")]
-    open_on = [address for address in _published_on(facts) if not address.startswith(_LOOPBACK)]
+    open_on = [address for address in _published_on(facts) if not address.startswith(LOOPBACK)]
     if not open_on:
         return [
             ok(Code.NO_API_KEY, "the gateway asks for no API key, and can be reached from this host alone")
