@@ -1,6 +1,6 @@
 """Workers are killed, stopped, slowed and restarted under mixed load: nothing is lost, nothing ends short.
 
-20 seconds; `--long` makes it 60 and adds a soak of 200,000 requests.
+20 seconds; `--long` makes it 60.
 """
 
 import asyncio
@@ -11,9 +11,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
-import pytest
 
-from support.chaos_cluster import CHAT, ChaosCluster, Program, chaos_cluster
+from support.chaos_cluster import CHAT, PATIENCE_S, ChaosCluster, Program, chaos_cluster
 from support.chaos_load import Ended, Load
 from support.long_runs import LONG, SEED
 from support.platform_processes import eventually
@@ -21,9 +20,6 @@ from support.platform_processes import eventually
 SECONDS = 60 if LONG else 20
 CLIENTS = 8
 KILLINGS = 30 if LONG else 2
-SOAK_REQUESTS = 200_000
-GROWTH_BYTES = 32 << 20
-"""What the allocator may keep after a burst; a leak of a hundred bytes a request is well beyond in a soak."""
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +69,7 @@ async def started_again(cluster: ChaosCluster, program: Program) -> None:
 
 async def ready_again(cluster: ChaosCluster, program: Program) -> None:
     """One fault at a time for each model: the next one waits until all of this one's traces are gone."""
-    await asyncio.to_thread(eventually, f"{program.name} answers", program.answers, 30)
+    await asyncio.to_thread(eventually, f"{program.name} answers", program.answers, PATIENCE_S)
     await asyncio.to_thread(cluster.wait_ready)
 
 
@@ -124,7 +120,7 @@ def test_nothing_is_lost_while_workers_die_and_come_back(tmp_path: Path) -> None
         assert not found.errors, found.errors[:5]
         for kind in ("chat", "chat stream", "embedding", "transcription", "bad request"):
             assert found.counts[kind, Ended.RIGHT] > 0, kind
-        eventually("all counters are back at zero", lambda: at_rest(cluster), 20)
+        eventually("all counters are back at zero", lambda: at_rest(cluster), PATIENCE_S)
 
 
 def test_streams_of_killed_workers_reach_their_ends_where_they_are_resumed(tmp_path: Path) -> None:
@@ -139,6 +135,8 @@ def test_streams_of_killed_workers_reach_their_ends_where_they_are_resumed(tmp_p
                 while killings < KILLINGS:
                     await killed(cluster, cluster.workers[CHAT][killings % 2], rng)
                     killings += 1
+                    # A stream at which two workers died ends with an error: no third is risked for it.
+                    await load.all_begun_anew()
                 return load
             finally:
                 load.stop()
@@ -150,18 +148,4 @@ def test_streams_of_killed_workers_reach_their_ends_where_they_are_resumed(tmp_p
         assert not found.wrong, found.wrong[:5]
         assert found.counts == {("chat stream", Ended.RIGHT): found.total}
         assert resumed > 0
-        eventually("all counters are back at zero", lambda: at_rest(cluster), 20)
-
-
-@pytest.mark.skipif(not LONG, reason="a soak of many minutes; ./scripts/test.sh unit --long runs it")
-def test_memory_is_flat_over_very_many_requests(tmp_path: Path) -> None:
-    with chaos_cluster(tmp_path) as cluster:
-        asyncio.run(Load(cluster.gateway.url, SEED).run(16, at_most=SOAK_REQUESTS // 10))
-        before = cluster.gateway.resident_bytes()
-        load = Load(cluster.gateway.url, SEED)
-        asyncio.run(load.run(16, at_most=SOAK_REQUESTS))
-        grown = cluster.gateway.resident_bytes() - before
-        log.warning("%d requests, %.1f MiB more", load.findings.total, grown / 2**20)
-        assert not load.findings.wrong, load.findings.wrong[:5]
-        assert grown < GROWTH_BYTES
-        eventually("all counters are back at zero", lambda: at_rest(cluster), 20)
+        eventually("all counters are back at zero", lambda: at_rest(cluster), PATIENCE_S)

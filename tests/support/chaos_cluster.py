@@ -15,7 +15,10 @@ from support.platform_processes import eventually, free_ports
 from support.servers import run_server
 from support.worker_registries import FakeModelRegistry
 
-PATIENCE_S = 60
+PATIENCE_S = 240
+"""Ends a test that hangs, and no other: where many share the processors, a worker takes a minute to start."""
+ASK_S = 15
+"""For one answer of a program; it is asked again."""
 CHAT, EMBEDDING, TRANSCRIPTION = "chaos/chat", "chaos/embedding", "chaos/transcription"
 MODELS = {CHAT: "llm", EMBEDDING: "embedding", TRANSCRIPTION: "transcription"}
 
@@ -59,7 +62,7 @@ class Program:
 
     def answers(self, path: str = "/livez") -> bool:
         try:
-            return httpx.get(f"{self.url}{path}", timeout=2, trust_env=False).status_code == 200
+            return httpx.get(f"{self.url}{path}", timeout=ASK_S, trust_env=False).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -68,9 +71,13 @@ class Program:
         statm = Path(f"/proc/{self.pid}/statm").read_text().split()
         return int(statm[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def open_files(self) -> int:
+        """Files and sockets that the process has open now."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
     def metric(self, name: str) -> float:
         """The sum of a metric's samples over all its labels."""
-        lines = httpx.get(f"{self.url}/metrics", timeout=10, trust_env=False).text.splitlines()
+        lines = httpx.get(f"{self.url}/metrics", timeout=ASK_S, trust_env=False).text.splitlines()
         return sum(
             float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))
         )
@@ -95,7 +102,7 @@ class ChaosCluster:
 
     def verdicts(self) -> dict[str, str]:
         """Worker id → the service registry's verdict."""
-        snapshot = httpx.get(f"{self.service_registry.url}/workers", timeout=5, trust_env=False).json()
+        snapshot = httpx.get(f"{self.service_registry.url}/workers", timeout=ASK_S, trust_env=False).json()
         return {worker["id"]: worker["verdict"] for worker in snapshot["workers"]}
 
     def wait_ready(self, patience_s: float = PATIENCE_S) -> None:
@@ -108,7 +115,7 @@ class ChaosCluster:
                 return False
             try:
                 verdicts = self.verdicts()
-                gateway = httpx.get(f"{self.gateway.url}/health", timeout=5, trust_env=False).json()
+                gateway = httpx.get(f"{self.gateway.url}/health", timeout=ASK_S, trust_env=False).json()
             except httpx.HTTPError:
                 return False
             told = gateway["parts"]["workers"]["reason"]

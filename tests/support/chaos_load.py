@@ -7,6 +7,7 @@ finding.
 
 import asyncio
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,7 @@ from enum import StrEnum
 import httpx
 
 from support.audio_files import RATE, encode, tone
-from support.chaos_cluster import CHAT, EMBEDDING, TRANSCRIPTION
+from support.chaos_cluster import CHAT, EMBEDDING, PATIENCE_S, TRANSCRIPTION
 
 
 class Ended(StrEnum):
@@ -70,6 +71,8 @@ class Load:
         self._url = gateway_url
         self.findings = Findings()
         self._stop = asyncio.Event()
+        self._turns: dict[int, float] = {}
+        self._turned = asyncio.Condition()
         self._kinds: list[tuple[str, Callable[[httpx.AsyncClient, str], Awaitable[None]]]] = [
             ("chat", self._chat),
             ("chat stream", self._stream),
@@ -86,7 +89,9 @@ class Load:
         """Ask until `stop` (or `at_most` requests)."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=clients)
         async with (
-            httpx.AsyncClient(base_url=self._url, timeout=60, trust_env=False, limits=limits) as client,
+            httpx.AsyncClient(
+                base_url=self._url, timeout=PATIENCE_S, trust_env=False, limits=limits
+            ) as client,
             asyncio.TaskGroup() as group,
         ):
             for number in range(clients):
@@ -96,15 +101,28 @@ class Load:
         """Let every client finish what it asks now."""
         self._stop.set()
 
+    async def all_begun_anew(self) -> None:
+        """Return once every request is over that is under way now."""
+        now = dict(self._turns)
+        async with asyncio.timeout(PATIENCE_S), self._turned:
+            await self._turned.wait_for(lambda: all(self._turns[who] > turn for who, turn in now.items()))
+
+    async def _note_turn(self, client: int, turn: float) -> None:
+        self._turns[client] = turn
+        async with self._turned:
+            self._turned.notify_all()
+
     async def _client(self, client: httpx.AsyncClient, number: int, at_most: int | None) -> None:
         turn = number
         while not self._stop.is_set() and (at_most is None or self.findings.total < at_most):
             kind, ask = self._kinds[turn % len(self._kinds)]
             turn += 1
+            await self._note_turn(number, turn)
             try:
                 await ask(client, kind)
             except httpx.TransportError as error:
                 self.findings.note(kind, Ended.WRONG, f"the gateway's connection broke: {error!r}")
+        await self._note_turn(number, math.inf)
 
     def _words(self) -> str:
         return " ".join(

@@ -21,13 +21,15 @@ from msp_model_service.engines.transcriber import (
 _LANGUAGES = {"en": ("english",), "de": ("german",), "es": ("spanish", "castilian")}
 _SILENCE = 0.01
 _LONGEST_PROMPT = 1000
+_REMEMBERED = 16
+"""Requests that a test may look at: each holds its recording, and a soak makes very many."""
 
 
 class FakeTranscriber:
     """Hears `second 1`, `second 2` and so on: one segment for each second that is not silent.
 
-    It remembers what it was asked, and how many transcripts were closed before their end. `before_segment`
-    is awaited before each segment with its number, so that a test decides when it comes.
+    It remembers what it was asked last, and how many transcripts were closed before their end.
+    `before_segment` is awaited before each segment with its number, so that a test decides when it comes.
     """
 
     name = "fake"
@@ -78,6 +80,7 @@ class FakeTranscriber:
     async def transcribe(self, request: TranscriptionRequest) -> AsyncGenerator[Language | Segment, None]:
         """The language asked for, else English; then the loud seconds."""
         self.requests.append(request)
+        del self.requests[:-_REMEMBERED]
         self._running += 1
         finished = False
         try:
