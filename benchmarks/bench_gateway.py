@@ -7,6 +7,9 @@ what nginx does, so that a gateway is never measured by what asks it. Quote the 
 
 import argparse
 import resource
+import subprocess
+import sys
+from functools import partial
 
 from gateway_phases import PHASES, Figures
 from gateway_targets import Runs, our_gateway, peers
@@ -38,12 +41,16 @@ def measure(runs: Runs, model: Upstream, phases: list[str], quick: bool) -> Figu
     return figures
 
 
-def run(quick: bool, others: bool, phases: list[str]) -> Report:
+def run(quick: bool, others: bool, phases: list[str], python: str) -> Report:
     report = Report("gateway")
     found, report.peers = peers(others=others)
+    report.peers["the gateway's Python"] = subprocess.run(
+        [python, "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     busyness = Busyness()
     results: dict[str, Figures] = {}
-    for name, runs in {"gateway": our_gateway, **found}.items():
+    ours: Runs = partial(our_gateway, python=python)
+    for name, runs in {"gateway": ours, **found}.items():
         with upstream() as model:
             results[name] = measure(runs, model, phases, quick)
     report.foreign_cores = busyness.foreign_cores()
@@ -61,10 +68,16 @@ def run(quick: bool, others: bool, phases: list[str]) -> Report:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
-    parser.add_argument("--peers", action="store_true", help="also LiteLLM and vllm-router, where installed")
+    parser.add_argument("--peers", action="store_true", help="also other gateways, where installed")
     parser.add_argument("--only", help=f"phases, separated by commas, of: {', '.join(PHASES)}")
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="what runs the gateway: an interpreter of the same version, such as the system's, which is built "
+        "with optimisations as that of the images is",
+    )
     options = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     chosen = options.only.split(",") if options.only else list(PHASES)
-    publish(run(options.quick, options.peers, chosen), options.json)
+    publish(run(options.quick, options.peers, chosen, options.python), options.json)

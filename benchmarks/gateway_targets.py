@@ -8,12 +8,19 @@ Peers are taken where they are installed, nginx and LiteLLM for instance by
         opentelemetry-sdk opentelemetry-exporter-otlp
     uv venv .venv-bench/vllm-router
     uv pip install --python .venv-bench/vllm-router/bin/python vllm-router
+
+PyPI's `vllm-router` is the Rust program. production-stack's router, in Python, has the same name and is on no
+package index; it needs Python 3.12 and a checkout of vllm-project/production-stack with its tags:
+
+    uv venv --python 3.12 .venv-bench/production-stack
+    uv pip install --python .venv-bench/production-stack/bin/python CHECKOUT
 """
 
 import json
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -23,6 +30,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from msp_common.api_keys import digest, new_key
 from msp_common.contracts.model_type import ModelType
 from msp_common.contracts.workers import (
     HEARTBEAT_S,
@@ -36,6 +44,9 @@ from processes import free_port, pinned, program, until_ready
 
 VENVS = Path(".venv-bench")
 CORE = 0
+
+# An interpreter that does not have the packages itself is told where they are, editable ones included.
+AS_MODULE = "import runpy, site, sys; site.addsitedir(sys.argv[1]); runpy.run_module(sys.argv[2], run_name='__main__')"
 
 
 @dataclass(frozen=True)
@@ -52,20 +63,33 @@ Runs = Callable[[int], AbstractContextManager[Target]]
 
 
 @contextmanager
-def our_gateway(upstream: int) -> Iterator[Target]:
-    """The gateway as it is shipped, with a service registry beside it."""
+def our_gateway(upstream: int, python: str = sys.executable) -> Iterator[Target]:
+    """The gateway as it is shipped, with a service registry beside it and a key that it asks for.
+
+    `python` is another interpreter of the same version that is to run it, with the same packages.
+    """
     registry_port, port = free_port(), free_port()
     registry = f"http://127.0.0.1:{registry_port}"
     theirs = {"SERVICE_REGISTRY_HOST": "127.0.0.1", "SERVICE_REGISTRY_PORT": str(registry_port)}
-    ours = {"GATEWAY_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICE_REGISTRY_URL": registry}
-    command = pinned([sys.executable, "-m", "msp_gateway"], CORE)
-    with (
-        program([sys.executable, "-m", "msp_service_registry"], theirs, f"{registry}/health"),
-        registered(registry_port, upstream),
-        program(command, ours, f"http://127.0.0.1:{port}/livez") as process,
-    ):
-        wait_for_model(port)
-        yield Target(port, process.pid)
+    key = new_key()
+    with tempfile.TemporaryDirectory() as place:
+        keys = Path(place) / "keys.yaml"
+        keys.write_text(json.dumps({"keys": [{"id": key.id, "name": "bench", "sha256": digest(key.secret)}]}))
+        ours = {
+            "GATEWAY_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(port),
+            "GATEWAY_AUTH": "on",
+            "GATEWAY_KEYS_FILE": str(keys),
+            "SERVICE_REGISTRY_URL": registry,
+        }
+        command = pinned([python, "-c", AS_MODULE, sysconfig.get_path("purelib"), "msp_gateway"], CORE)
+        with (
+            program([sys.executable, "-m", "msp_service_registry"], theirs, f"{registry}/health"),
+            registered(registry_port, upstream),
+            program(command, ours, f"http://127.0.0.1:{port}/livez") as process,
+        ):
+            wait_for_model(port, key.secret)
+            yield Target(port, process.pid, key.secret)
 
 
 @contextmanager
@@ -106,10 +130,13 @@ def registered(service_registry: int, upstream: int) -> Iterator[None]:
         heart.join()
 
 
-def wait_for_model(port: int) -> None:
+def wait_for_model(port: int, key: str) -> None:
     """Return once the gateway has seen the worker."""
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/models", headers={"Authorization": f"Bearer {key}"}
+    )
     for _ in range(100):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models") as answer:
+        with urllib.request.urlopen(asked) as answer:
             if json.load(answer)["data"]:
                 return
         time.sleep(0.05)
@@ -188,6 +215,17 @@ def vllm_router(upstream: int) -> Iterator[Target]:
         yield Target(port, process.pid)
 
 
+@contextmanager
+def production_stack(upstream: int) -> Iterator[Target]:
+    port = free_port()
+    command = [str(VENVS / "production-stack/bin/vllm-router"), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--service-discovery", "static", "--static-backends", f"http://127.0.0.1:{upstream}"]
+    command += ["--static-models", "bench/model", "--routing-logic", "roundrobin", "--log-level", "error"]
+    with program(pinned(command, CORE), {}, f"http://127.0.0.1:{port}/health") as process:
+        until_ready(f"http://127.0.0.1:{port}/health")
+        yield Target(port, process.pid)
+
+
 def peers(*, others: bool) -> tuple[dict[str, Runs], dict[str, str]]:
     """What can be compared with, and a version, or the reason of its absence, for each."""
     runs: dict[str, Runs] = {}
@@ -197,15 +235,23 @@ def peers(*, others: bool) -> tuple[dict[str, Runs], dict[str, str]]:
         versions["nginx"], runs["nginx"] = told.strip().rpartition("/")[2], nginx
     else:
         versions["nginx"] = "not installed: not measured; benchmarks/gateway_targets.py says how to get it"
-    for name, run in {"litellm": litellm, "vllm-router": vllm_router}.items() if others else ():
-        if (VENVS / name / "bin" / name).exists():
+    # Where it is installed, its program, and how it is run.
+    in_venvs = {
+        "litellm": ("litellm", litellm),
+        "vllm-router": ("vllm-router", vllm_router),
+        "production-stack": ("vllm-router", production_stack),
+    }
+    for name, (package, run) in in_venvs.items() if others else ():
+        if (VENVS / name / "bin" / package).exists():
             shown = subprocess.run(
-                ["uv", "pip", "show", "--python", str(VENVS / name / "bin/python"), name],
+                ["uv", "pip", "show", "--python", str(VENVS / name / "bin/python"), package],
                 capture_output=True,
                 text=True,
             ).stdout
             version = next((line for line in shown.splitlines() if line.startswith("Version: ")), "")
             versions[name], runs[name] = version.removeprefix("Version: "), run
         else:
-            versions[name] = f"not in {VENVS / name}: not measured"
+            versions[name] = (
+                f"not in {VENVS / name}: not measured; benchmarks/gateway_targets.py says how to get it"
+            )
     return runs, versions
