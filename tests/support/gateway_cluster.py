@@ -30,6 +30,7 @@ from msp_gateway.http1.client import Http1Upstream
 from msp_gateway.routing_rules import RoutingRules
 from msp_gateway.service_registry import ServiceRegistryAway
 from msp_gateway.settings import GatewaySettings
+from msp_gateway.tracing.traces import Tracing
 from msp_gateway.usage.collector import UsageSource
 from support.servers import run_server
 
@@ -144,6 +145,7 @@ class Cluster:
         background: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
         stores: Stores | None = None,
         usage_source: UsageSource | None = None,
+        tracing: Tracing | None = None,
         **settings: Any,
     ) -> FastAPI:
         """A gateway over it."""
@@ -164,6 +166,7 @@ class Cluster:
             background=background,
             stores=stores,
             usage_source=usage_source,
+            tracing=tracing,
             rules=self.rules,
             environ=self.environ,
         )

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Any, TypeVar
 
 try:
+    import httptools
     from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 except ModuleNotFoundError as missing:
     raise SystemExit(
@@ -22,6 +23,8 @@ from msp_common.errors import from_status
 from msp_common.joined_writes import JoinedWrites
 
 LONGEST_SWEEP_S = 5.0
+
+_OF_AN_UPGRADE = frozenset({b"upgrade", b"http2-settings"})
 
 P = TypeVar("P", bound="LimitedProtocol")
 
@@ -92,7 +95,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._since = self.loop.time()
             self._beside_body += len(data)
         self._arriving = len(data)
-        super().data_received(data)
+        self._feed(data)
         if self._waits is _Waits.BODY:
             if self._beside_body > self.limits.head_bytes:
                 self._refuse(431, f"More than {self.limits.head_bytes} bytes of trailers.")
@@ -103,6 +106,35 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self._waits is _Waits.REQUEST:
             self._wait_for(_Waits.HEAD)  # empty lines between requests, which uvicorn would take for ever
 
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._feed_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _feed_without_upgrade(self, rest: bytes) -> None:
+        """Read the request once more as if it asked for no other protocol, as RFC 9110 allows (section 7.8).
+
+        Java's HttpClient asks for HTTP/2 with its first request. The parser takes the body of such a request
+        for bytes of the other protocol.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            self._refuse(400, "This is no proxy.")
+            return
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = (token.strip() for token in value.split(b","))
+                value = b", ".join(token for token in kept if token.lower() not in _OF_AN_UPGRADE)
+            if name not in _OF_AN_UPGRADE and (value or name != b"connection"):
+                lines.append(b"%b: %b" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._feed(b"\r\n".join([*lines, b"", rest]))
+
     def on_message_begin(self) -> None:
         """Called by the parser."""
         super().on_message_begin()
@@ -111,6 +143,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
+        if self.parser.should_upgrade():
+            return  # it is read once more
         self._head_is_there()
         # uvicorn adds trailers to the list that the application has read by then.
         self.scope["headers"] = list(self.headers)
@@ -131,12 +165,20 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
-        self._beside_body = 0
+        self._body_came()
         super().on_body(body)
+
+    def _body_came(self) -> None:
+        self._beside_body = 0
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
+        self._request_is_there()
+
+    def _request_is_there(self) -> None:
         self._begun = False
         self._waits = _Waits.NOTHING
 

@@ -119,6 +119,7 @@ def serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        ws="none",
         # Longer than any client or gateway keeps an idle connection, so that the other side closes first.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=1 if draining else max(1, round(grace_s)),

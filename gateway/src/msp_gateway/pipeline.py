@@ -101,8 +101,10 @@ class Pipeline:
         headers = Headers(scope=scope)
         request_id = request_id_for(headers)
         scope.setdefault("state", {})["request_id"] = request_id
+        trace = self.tracing.begin(headers)
+        # Last: what is opened must be closed.
         record = self.accounts.open(request_id, path.path)
-        return Passage(path, headers, record, self.tracing.begin(headers), next(self.turns))
+        return Passage(path, headers, record, trace, next(self.turns))
 
     def close(self, passage: Passage) -> None:
         """The request has ended, in whatever way."""

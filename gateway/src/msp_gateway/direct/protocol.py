@@ -17,12 +17,17 @@ class DirectProtocol(LimitedProtocol):
     way: ShortWay
 
     _arriving_whole: tuple[RelayPath, RequestResponseCycle] | None = None
+    _parts: list[bytes]
     _exchange: Exchange | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
         self._arriving_whole = None
         super().connection_lost(exc)
+        for cycle in (self.cycle, self._running):
+            if cycle is not None:
+                # It refers to this connection, which refers to it: leave nothing to the collector.
+                cycle.on_response = _nothing
 
     def resume_writing(self) -> None:
         """Called by the transport."""
@@ -59,12 +64,22 @@ class DirectProtocol(LimitedProtocol):
             keep_alive=self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
-        self._arriving_whole = path, self.cycle
+        self._arriving_whole, self._parts = (path, self.cycle), []
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        if self._arriving_whole is None:
+            super().on_body(body)
+        else:
+            self._body_came()
+            self._parts.append(body)
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        super().on_message_complete()
-        if self._arriving_whole is not None:
+        if self._arriving_whole is None:
+            super().on_message_complete()
+        else:
+            self._request_is_there()
             self._take()
 
     def on_response_complete(self) -> None:
@@ -77,12 +92,12 @@ class DirectProtocol(LimitedProtocol):
         scope = cycle.scope
         if not cycle.more_body and scope["method"] == "POST" and scope["http_version"] == "1.1":
             # It was sent behind another one, and has arrived meanwhile.
-            path = self.way.path_of(scope["raw_path"], scope["headers"])
+            path = self.way.path_of(scope["raw_path"], list(scope["headers"]))
         if path is None:
             super()._start_asgi_task(cycle, app)
         else:
             self._running = cycle
-            self._arriving_whole = path, cycle
+            self._arriving_whole, self._parts = (path, cycle), [bytes(cycle.body)]
             self._take()
 
     def _tell_application(self) -> None:
@@ -93,10 +108,14 @@ class DirectProtocol(LimitedProtocol):
 
     def _take(self) -> None:
         assert self._arriving_whole is not None  # noqa: S101
-        (path, cycle), self._arriving_whole = self._arriving_whole, None
+        (path, cycle), parts = self._arriving_whole, self._parts
+        self._arriving_whole, self._parts = None, []
+        cycle.more_body = False
         if self.transport.is_closing():
             return
         if self.way.closed:
+            cycle.body = bytearray(b"".join(parts))
+            cycle.message_event.set()
             super()._start_asgi_task(cycle, self.app)
             return
 
@@ -104,7 +123,11 @@ class DirectProtocol(LimitedProtocol):
             self._exchange = None
             super(DirectProtocol, self)._start_asgi_task(cycle, ordinary)
 
-        self._exchange = self.way.begin(path, cycle, go_ordinary)
+        self._exchange = self.way.begin(path, cycle, parts, go_ordinary)
+
+
+def _nothing() -> None:
+    """No answer follows."""
 
 
 def direct_protocol(way: ShortWay, limits: ConnectionLimits) -> type[DirectProtocol]:

@@ -1,9 +1,10 @@
 """Which requests take the short way, and how they begin."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -18,8 +19,11 @@ from msp_gateway.paths import RelayPath
 from msp_gateway.pipeline import Begun, Passage, Pipeline, Work
 from msp_gateway.upstream import UpstreamRequest
 
-MAX_BODY_BYTES = 64 * 1024
-"""Longer ones are read as they come, on the ordinary way."""
+MAX_BODY_BYTES = 2 * 1024 * 1024
+"""Longer ones are sent to workers as these take them, on the ordinary way."""
+
+STRANGERS_BODY_BYTES = 64 * 1024
+"""More than this is not held for whoever has no key: the ordinary way refuses before it reads a body."""
 
 Ordinary = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -50,7 +54,7 @@ class ShortWay:
         """Whether the program is being stopped."""
         return self._draining.left_s is not None
 
-    def path_of(self, url: bytes, fields: Iterable[tuple[bytes, bytes]]) -> RelayPath | None:
+    def path_of(self, url: bytes, fields: list[tuple[bytes, bytes]]) -> RelayPath | None:
         """The path of a POST over HTTP/1.1 that may go this way, by its head; None for all others."""
         path = self._paths.get(url)
         if path is None:
@@ -61,11 +65,16 @@ class ShortWay:
                 return None
             if name == b"content-length":
                 length = value
-        fits = length.isdigit() and int(length) <= self._max_body_bytes
-        return path if fits and not self.closed else None
+        if self.closed or not length.isdigit() or (size := int(length)) > self._max_body_bytes:
+            return None
+        return path if size <= STRANGERS_BODY_BYTES or self._knows(fields) else None
 
     def begin(
-        self, path: RelayPath, cycle: RequestResponseCycle, go_ordinary: Callable[[Ordinary], None]
+        self,
+        path: RelayPath,
+        cycle: RequestResponseCycle,
+        parts: list[bytes],
+        go_ordinary: Callable[[Ordinary], None],
     ) -> Exchange | None:
         """Begin with a request that is there whole. None where `go_ordinary` was called with what is left."""
         scope: Scope = cycle.scope  # type: ignore[assignment]
@@ -77,13 +86,11 @@ class ShortWay:
         hand_over = partial(self._hand_over, go_ordinary)
         try:
             self._pipeline.authenticate(passage)
-            request = JsonRequest([bytes(cycle.body)])
+            request = JsonRequest(parts)
             place = self._pipeline.admit(passage, request)
         except Exception as error:  # noqa: BLE001 - a mistake of ours, too, is told and counted there
             hand_over(passage, _raising(error))
             return None
-        finally:
-            cycle.body = bytearray()
         begun, sent = None, None
         try:
             if place.granted:
@@ -113,6 +120,13 @@ class ShortWay:
     def still_open(self) -> Iterator[Coroutine[Any, Any, None]]:
         """Something to wait for, for every request that is on this way; cancelling it ends the request."""
         return (exchange.until_over() for exchange in list(self._exchanges))
+
+    def _knows(self, fields: list[tuple[bytes, bytes]]) -> bool:
+        try:
+            self._pipeline.authenticator.authenticate(Headers(raw=fields))
+        except Exception:  # noqa: BLE001 - refused, or a mistake of ours: the ordinary way tells
+            return False
+        return True
 
     def _hand_over(self, go_ordinary: Callable[[Ordinary], None], passage: Passage, work: Work) -> None:
         async def ordinary(scope: Scope, receive: Receive, send: Send) -> None:
