@@ -1,6 +1,7 @@
 """The server's side of the short way: uvicorn's connection, which asks it before starting a task."""
 
 import asyncio
+from functools import cached_property
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -51,19 +52,7 @@ class DirectProtocol(LimitedProtocol):
         scope = self.scope
         scope["method"], scope["path"], scope["raw_path"] = "POST", path.path, self.url
         scope["query_string"] = b""
-        self.cycle = self._running = RequestResponseCycle(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=self.access_log,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
-        )
+        self.cycle = self._running = _Cycle(self)
         self._arriving_whole, self._parts = (path, self.cycle), []
 
     def on_body(self, body: bytes) -> None:
@@ -124,6 +113,32 @@ class DirectProtocol(LimitedProtocol):
             super(DirectProtocol, self)._start_asgi_task(cycle, ordinary)
 
         self._exchange = self.way.begin(path, cycle, parts, go_ordinary)
+
+
+class _Cycle(RequestResponseCycle):
+    """As uvicorn makes it for each request, without an event as long as no task waits for it."""
+
+    def __init__(self, connection: DirectProtocol) -> None:
+        self.scope = connection.scope
+        self.transport = connection.transport
+        self.flow = connection.flow
+        self.logger = connection.logger
+        self.access_logger = connection.access_logger
+        self.access_log = connection.access_log
+        self.default_headers = connection.server_state.default_headers
+        self.on_response = connection.on_response_complete
+        self.keep_alive = connection.parser.should_keep_alive()
+        self.disconnected = self.waiting_for_100_continue = False
+        self.response_started = self.response_complete = False
+        self.chunked_encoding = None
+        self.expected_content_length = 0
+        self.body = bytearray()
+        self.more_body = True
+
+    @cached_property
+    def message_event(self) -> asyncio.Event:  # type: ignore[override]
+        """Set where a task should look again."""
+        return asyncio.Event()
 
 
 def _nothing() -> None:

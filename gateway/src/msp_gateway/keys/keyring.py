@@ -16,6 +16,7 @@ POLL_S = 1.0
 """How often the store is asked whether anything changed; within this time a revocation works everywhere."""
 # Compared with where a key is unknown, so that an unknown id takes as long as a wrong secret.
 _NOBODYS = digest("")
+_REMEMBERED = 4096
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class Keyring:
         self._clock = clock
         self._poll_s = poll_s
         self._known: dict[str, _Known] = {}
+        self._shown: dict[str, _Known] = {}
+        """Those that were shown, by their secret, so that not each request costs a hash."""
         self._had_keys = False
         self._mark: Hashable = None
         self._away: str | None = None
@@ -57,9 +60,16 @@ class Keyring:
 
     def find(self, secret: str) -> Identity | None:
         """Whose key this is; None for what is no key that works."""
-        known = self._known.get(id_of(secret) or "")
-        same = hmac.compare_digest(digest(secret), known.key.sha256 if known else _NOBODYS)
-        return known.identity if known and same and known.key.works(self._clock()) else None
+        known = self._shown.get(secret)
+        if known is None:
+            known = self._known.get(id_of(secret) or "")
+            same = hmac.compare_digest(digest(secret), known.key.sha256 if known else _NOBODYS)
+            if known is None or not same:
+                return None
+            if len(self._shown) >= _REMEMBERED:
+                self._shown.clear()
+            self._shown[secret] = known
+        return known.identity if known.key.works(self._clock()) else None
 
     def keys(self) -> Sequence[StoredKey]:
         """All keys, as the store gave them."""
@@ -77,6 +87,7 @@ class Keyring:
             mark = await asyncio.to_thread(self._store.mark)
             if mark != self._mark or not self._known:
                 keys = await asyncio.to_thread(self._store.load)
+                self._shown = {}
                 self._known = {key.id: _Known(key, Identity(key.name, key.id, key.limits)) for key in keys}
                 self._mark = mark
                 self._had_keys = self._had_keys or bool(keys)
