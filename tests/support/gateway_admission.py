@@ -25,6 +25,7 @@ class FakeProgress:
     model: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    tokens_estimated: bool = False
 
 
 def key(name: str = "key", **limits: object) -> Identity:

@@ -38,6 +38,7 @@ class Access:
     keyring: Keyring
     authenticator: KeyAuthenticator
     admission: Gate
+    ledger: UsageLedger
     admin_routes: APIRouter
     background: Mapping[str, Callable[[], Awaitable[None]]]
 
@@ -87,6 +88,7 @@ def build_access(
         keyring=keyring,
         authenticator=KeyAuthenticator(keyring, settings.auth),
         admission=gate,
+        ledger=ledger,
         admin_routes=build_admin_router(keyring, book, settings.admin_token),
         background=background,
     )

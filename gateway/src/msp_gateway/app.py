@@ -163,6 +163,7 @@ def create_app(
             newest,
             accounts,
             environ or {},
+            access.ledger.told,
             Resuming(replicas_of, KeptBytes()) if settings.resume_streams else None,
         ),
         accounts=accounts,

@@ -7,6 +7,7 @@ from msp_common.contracts.workers import Worker
 from msp_gateway.events import EventStream
 from msp_gateway.failures import Happened
 from msp_gateway.resume.kept import Kept
+from msp_gateway.usage.told import Listening, Told
 
 
 @dataclass(slots=True, eq=False)
@@ -15,6 +16,8 @@ class Passed:
 
     worker: Worker
     events: EventStream | None
+    listening: Listening | None = None
+    """Where nobody but the answer itself tells of its tokens."""
     kept: Kept | None = None
     """Where the stream is one that another replica may go on with."""
     broken: Happened | None = None
@@ -30,11 +33,23 @@ class Passed:
     @property
     def of_next(self) -> Callable[[bytes], bytes]:
         """`next`, or what alone it would call."""
-        return self.events.feed if self.events is not None and self.kept is None else self.next
+        only_events = self.kept is None and self.listening is None
+        return self.events.feed if self.events is not None and only_events else self.next
 
     def next(self, chunk: bytes) -> bytes:
         """What of the worker's next bytes is to be sent."""
         passed = self.events.feed(chunk) if self.events is not None else chunk
         if self.kept is not None:
             self.kept.add(passed)
+        if self.listening is not None:
+            self.listening.heard(passed)
         return passed
+
+    def told(self) -> Told | None:
+        """What the answer told of its tokens; once."""
+        listening, self.listening = self.listening, None
+        if listening is None:
+            return None
+        if self.events is not None:
+            listening.heard(self.events.rest())
+        return listening.told(done=self.events is not None and self.events.done)

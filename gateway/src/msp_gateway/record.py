@@ -52,6 +52,8 @@ class Record:
     prompt_tokens: int | None = None
     """By the reports of all workers that were tried, which may come after the end."""
     completion_tokens: int | None = None
+    tokens_estimated: bool = False
+    """Whether the gateway counted an external server's events, since its answer held no figures."""
 
     @property
     def added_s(self) -> float | None:

@@ -33,6 +33,7 @@ from msp_gateway.upstream import (
     UpstreamRequest,
     UpstreamResponse,
 )
+from msp_gateway.usage.told import Listening, Told
 from msp_gateway.watchdog import Stood, Watchdog
 
 S = TypeVar("S", bound=SentRequest)
@@ -65,6 +66,8 @@ class Relay:
     moments: Moments
     environ: Mapping[str, str] = field(default_factory=dict)
     """Where the keys of external servers are."""
+    told: Callable[[str, Told], None] = lambda request_id, told: None
+    """Takes what an external server's answer told of its tokens; our own workers report theirs."""
     resuming: Resuming | None = None
     """How streams are gone on with whose worker died; without it they end with an error."""
 
@@ -201,6 +204,8 @@ class Relay:
         fields = headers.for_client(response.headers, record.request_id)
         streams = is_event_stream(headers.value_of(fields, b"content-type"))
         passed = Passed(worker, EventStream() if streams else None)
+        if worker.external is not None:
+            passed.listening = Listening(streams=streams)
         if not isinstance(call.request, Continuation):
             self.moments.first_byte(record)
             record.status = response.status
@@ -216,6 +221,11 @@ class Relay:
         tried = FailedTry(passed.broken, worker.id, worker.lease.model.id, str(error))
         record.failed.append(tried)
         self._judge(tried, record)
+
+    def heard_out(self, passed: Passed, record: Record) -> None:
+        """Nothing more of the answer is passed on, whether it has ended or not."""
+        if (told := passed.told()) is not None:
+            self.told(record.request_id, told)
 
     def went_well(self, worker: Worker, record: Record) -> None:
         """An answer has reached its end."""
@@ -249,6 +259,7 @@ class Relay:
             await tell_stopping(passed, send)
             raise
         finally:
+            self.heard_out(passed, record)
             if passed.kept is not None and passed.whole:
                 passed.kept.forget()
         if passed.events is not None:

@@ -22,6 +22,8 @@ class Progress(Protocol):
     prompt_tokens: int | None
     """By the worker's report, which may come after the end; written here by who is told."""
     completion_tokens: int | None
+    tokens_estimated: bool
+    """Whether they were counted from the answer's events; likewise written."""
 
     @property
     def status(self) -> int | None:

@@ -156,6 +156,7 @@ class Exchange:
         token = REQUEST_ID.set(record.request_id)
         try:
             relay.broke(passed, error, record)
+            relay.heard_out(passed, record)
         finally:
             REQUEST_ID.reset(token)
         self._end_exchange()
@@ -204,6 +205,8 @@ class Exchange:
             return
         self._closed = True
         self._end_exchange()
+        if self._passed is not None:
+            self._pipeline.relay.heard_out(self._passed, self._passage.record)
         self._sent.close()
         if self._passed is not None and self._passed.kept is not None:
             self._passed.kept.forget()

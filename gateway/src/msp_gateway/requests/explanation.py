@@ -56,6 +56,8 @@ class RequestExplained(Contract):
     duration_s: float | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    tokens_estimated: bool
+    """Whether the gateway counted an external server's events, since its answer held no figures."""
 
 
 def explain(record: Record) -> RequestExplained:
@@ -88,6 +90,7 @@ def explain(record: Record) -> RequestExplained:
         duration_s=since(record.ended),
         prompt_tokens=record.prompt_tokens,
         completion_tokens=record.completion_tokens,
+        tokens_estimated=record.tokens_estimated,
     )
 
 

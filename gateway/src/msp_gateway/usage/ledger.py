@@ -2,15 +2,16 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 
 from msp_common.contracts.usage import RequestUsage
 from msp_gateway.admission.interfaces import Ask
-from msp_gateway.admission.rate_limits import RateLimits
+from msp_gateway.admission.rate_limits import BYTES_PER_TOKEN, RateLimits
 from msp_gateway.usage.book import UsageBook
+from msp_gateway.usage.told import Told
 
 KEPT_S = 300.0
 """For so long after a request's end its worker's report is waited for."""
@@ -98,15 +99,29 @@ class UsageLedger:
         entry = self._reported_by(usage.request_id)
         if entry is None:
             return
+        self._count(entry, Told(usage.prompt_tokens, usage.completion_tokens, usage.audio_s))
+
+    def told(self, request_id: str, told: Told) -> None:
+        """As `used`, by an answer itself, which is still on its way to the client."""
+        entry = self._reported_by(request_id)
+        if entry is None:
+            return
+        if told.estimated and told.prompt_tokens is None:
+            # By the same rule as it was let in.
+            told = replace(told, prompt_tokens=1 + entry.ask.body_bytes // BYTES_PER_TOKEN)
+        entry.ask.progress.tokens_estimated = told.estimated
+        self._count(entry, told)
+
+    def _count(self, entry: Entry, told: Told) -> None:
         key_id, model = entry.ask.identity.key_id, _model(entry.ask)
-        prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
-        if usage.prompt_tokens is not None or usage.completion_tokens is not None:
-            self._charge(entry, prompt, completion)
+        prompt, completion = told.prompt_tokens or 0, told.completion_tokens or 0
+        if told.prompt_tokens is not None or told.completion_tokens is not None:
+            self._charge(entry, prompt, completion, learns=not told.estimated)
             self._tokens.labels(model, "prompt").inc(prompt)
             self._tokens.labels(model, "completion").inc(completion)
-        self._book.used(key_id, model, prompt, completion, usage.audio_s or 0.0)
-        if usage.audio_s:
-            self._audio_s.labels(model).inc(usage.audio_s)
+        self._book.used(key_id, model, prompt, completion, told.audio_s or 0.0)
+        if told.audio_s:
+            self._audio_s.labels(model).inc(told.audio_s)
 
     def _reported_by(self, request_id: str) -> Entry | None:
         """The oldest that has no report yet, else the one that had one last."""
@@ -120,13 +135,14 @@ class UsageLedger:
         _append(self._reported, entry)
         return entry
 
-    def _charge(self, entry: Entry, prompt: int, completion: int) -> None:
+    def _charge(self, entry: Entry, prompt: int, completion: int, *, learns: bool) -> None:
         progress, key_id = entry.ask.progress, entry.ask.identity.key_id
         progress.prompt_tokens = (progress.prompt_tokens or 0) + prompt
         progress.completion_tokens = (progress.completion_tokens or 0) + completion
         entry.told = (entry.told or 0) + prompt + completion
         self._limits.charge(key_id, entry.told - entry.charged)
-        self._limits.learn(key_id, entry.told)
+        if learns:
+            self._limits.learn(key_id, entry.told)
         entry.charged = float(entry.told)
 
     def _forget(self, now: float) -> None:
