@@ -73,8 +73,8 @@ if __name__ == "__main__":
     parser.add_argument(
         "--python",
         default=sys.executable,
-        help="what runs the gateway: an interpreter of the same version, such as the system's, which is built "
-        "with optimisations as that of the images is",
+        help="what runs the gateway: an interpreter of the same version, such as the system's, which is "
+        "built with optimisations as that of the images is",
     )
     options = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -46,7 +46,11 @@ VENVS = Path(".venv-bench")
 CORE = 0
 
 # An interpreter that does not have the packages itself is told where they are, editable ones included.
-AS_MODULE = "import runpy, site, sys; site.addsitedir(sys.argv[1]); runpy.run_module(sys.argv[2], run_name='__main__')"
+AS_MODULE = """
+import runpy, site, sys
+site.addsitedir(sys.argv[1])
+runpy.run_module(sys.argv[2], run_name="__main__")
+"""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ make_model() { # ID COMMIT FOLDER
     echo "words of $1" >"$3/tokenizer files/vocab.txt"
     yes "$2" | head -c 300000 >"$3/model.safetensors"
     echo "commit $2" >"$3/.registry/manifest.json"
-    (cd "$3" && sha256sum config.json "tokenizer files/vocab.txt" model.safetensors) >>"$3/.registry/manifest.json"
+    (cd "$3" && sha256sum config.json "tokenizer files/vocab.txt" model.safetensors) \
+        >>"$3/.registry/manifest.json"
 }
 case "$1 $2" in
 "models pull")
