@@ -97,6 +97,26 @@ async def test_after_a_broken_stream_the_next_one_completes_it(tmp_path: Path) -
     assert len(here.store.visible()) == 2
 
 
+async def test_only_of_files_that_clients_know_by_it_the_git_hash_is_compared(tmp_path: Path) -> None:
+    """Of weights it is the sha256; a manifest's other hash of them is neither hashed nor asked for."""
+    manifest, members = await exported(tmp_path)
+
+    def with_wrong(path: str) -> bytes:
+        files = [f.model_copy(update={"git_sha1": "0" * 40}) if f.path == path else f for f in manifest.files]
+        told = manifest.model_copy(update={"files": files})
+        head = canonical_json(told.model_dump(mode="json"))
+        return tar_of({**members, MANIFEST: head})
+
+    with pytest.raises(BadArchive, match="NOTICE: git sha1"):
+        await Importing().take_tar(with_wrong("NOTICE"))
+    here = Importing()
+    for _ in range(2):
+        await here.take_tar(with_wrong("model.safetensors"))
+    assert await here.export() == with_wrong("model.safetensors")
+    with pytest.raises(BadArchive, match="NOTICE: git sha1"):
+        await here.take_tar(with_wrong("NOTICE"))
+
+
 async def test_a_tar_repairs_what_is_quarantined(tmp_path: Path) -> None:
     importing = await exporter(tmp_path)
     data = await importing.export()

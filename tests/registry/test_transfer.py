@@ -4,13 +4,16 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 
 from msp_registry.failures import WrongBytes
+from msp_registry.hub.selection import RemoteFile
 from msp_registry.layout import file_key
 from msp_registry.stores.store import Part, StoreUnavailable
-from msp_registry.transfers.file_source import RangesIgnored
+from msp_registry.transfers.file_source import FrontToBack, RangesIgnored
 from support.registry_progress import ToldProgress
 from support.registry_transferring import COMMIT, PART, REPO, NotingStore, Source, Transferring, noise
 
@@ -253,3 +256,60 @@ async def test_a_cancelled_transfer_leaves_no_tasks_and_gives_its_shares_back(mo
     # Whatever was lost of the window or of the reads would stop the second run.
     await asyncio.wait_for(run.run(), 20)
     run.assert_whole()
+
+
+@pytest.mark.parametrize("size", [PART, 3 * PART + 7])
+async def test_of_a_file_known_by_its_sha256_the_git_hash_is_taken_as_it_is(size: int) -> None:
+    source = Source(a=noise(size))
+    (file,) = source.remote()
+    for sequential in (False, True):
+        run = Transferring(source)
+        known = replace(file, git_sha1="0" * 40, sha256_suffices=True)
+        (entry,) = await run.transfer.store_all(
+            REPO, COMMIT, [known], source.read, ToldProgress(), sequential=sequential
+        )
+        assert (entry.sha256, entry.git_sha1) == (file.sha256, "0" * 40)
+        (again,) = await run.transfer.store_all(REPO, COMMIT, [known], source.read, ToldProgress())
+        assert again == entry
+    wrong = replace(known, sha256="0" * 64)
+    with pytest.raises(WrongBytes, match="sha256"):
+        await Transferring(source).transfer.store_all(REPO, COMMIT, [wrong], source.read, ToldProgress())
+
+
+async def test_of_a_stream_no_more_than_a_few_parts_are_on_their_way_to_the_store() -> None:
+    at_once = most = 0
+
+    class Slow(NotingStore):
+        async def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> Part:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            at_once -= 1
+            return await super().put_part(key, upload_id, number, data)
+
+    run = Transferring(Source(a=noise(30 * PART)), Slow(), window_bytes=100 * PART)
+    await run.run(sequential=True)
+    run.assert_whole()
+    assert most == 4
+
+
+async def test_a_piece_that_is_given_back_lends_its_memory_unless_somebody_holds_it() -> None:
+    data = noise(4 * PART)
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(data), 300):
+            yield data[start : start + 300]
+
+    whole = FrontToBack(RemoteFile("a", len(data), None, None), stream(), lambda _: None)
+    first = await whole.take(0, PART)
+    whole.give_back(first)
+    second = await whole.take(PART, PART)
+    assert (first, second) == (data[:PART], data[PART : 2 * PART])
+    whole.give_back(second)
+    place = id(second)
+    del second
+    third = await whole.take(2 * PART, PART)
+    assert id(third) == place
+    assert third == data[2 * PART : 3 * PART]

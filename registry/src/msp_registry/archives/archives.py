@@ -12,6 +12,7 @@ from msp_registry.archives.tar_headers import Member
 from msp_registry.archives.tar_reading import TarStream
 from msp_registry.archives.tar_writing import END, member_header, padding, tar_bytes
 from msp_registry.catalogue import Found
+from msp_registry.facade.blobs import in_lfs
 from msp_registry.failures import BadArchive, WrongBytes
 from msp_registry.hub.selection import RemoteFile
 from msp_registry.imports.exported_manifest import BadManifest, exported_manifest
@@ -106,7 +107,7 @@ class Archives:
         yield member_header(MANIFEST_PATH, len(head)) + head + padding(len(head))
         for file in files:
             yield member_header(file.path, file.size_bytes)
-            hasher = FileHasher(file.size_bytes)
+            hasher = _hasher(manifest, file)
             key = file_key(manifest.repo_id, manifest.commit, file.path)
             async with aclosing(self._store.get(key)) as data:
                 async for chunk in data:
@@ -163,7 +164,7 @@ class Archives:
         if stored:
             return
         # What is stored already is not asked for, but a tar with other bytes in it is refused all the same.
-        hasher = FileHasher(file.size_bytes)
+        hasher = _hasher(plan.manifest, file)
         async for chunk in tar.data():
             await hasher.update(chunk)
         _check(file, hasher)
@@ -183,6 +184,12 @@ async def _manifest_of(tar: TarStream, repo_id: str) -> Manifest:
     check_manifest_size(member.size_bytes, BadArchive)
     data = b"".join([chunk async for chunk in tar.data()])
     return await to_thread.run_sync(exported_manifest, data, repo_id)
+
+
+def _hasher(manifest: Manifest, file: ManifestFile) -> FileHasher:
+    # Of large files nobody asks for git's hash: clients know them by their sha256.
+    known = file.git_sha1 if in_lfs(manifest, file) else None
+    return FileHasher(file.size_bytes, git_sha1=known)
 
 
 def _check(file: ManifestFile, hasher: FileHasher) -> None:

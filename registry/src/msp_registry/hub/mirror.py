@@ -7,6 +7,7 @@ from importlib.metadata import version
 from msp_common.contracts.jobs import DownloadRequest, JobState
 from msp_common.contracts.models import Manifest, ManifestFile
 from msp_registry.catalogue import Catalogue, DamagedManifest, NoSuchModel
+from msp_registry.facade.blobs import in_lfs
 from msp_registry.failures import HubMisbehaved, NotRepairable
 from msp_registry.hub.client import Hub, Resolved
 from msp_registry.hub.selection import RemoteFile, select
@@ -97,7 +98,10 @@ class Mirror:
         await self._transfer.store_all(
             manifest.repo_id,
             manifest.commit,
-            [RemoteFile(f.path, f.size_bytes, git_sha1=f.git_sha1, sha256=f.sha256) for f in files],
+            [
+                RemoteFile(f.path, f.size_bytes, f.git_sha1, f.sha256, sha256_suffices=in_lfs(manifest, f))
+                for f in files
+            ],
             self._reader(manifest.repo_id, manifest.commit),
             progress,
             replace=True,

@@ -20,6 +20,8 @@ class RemoteFile:
     size_bytes: int
     git_sha1: str | None
     sha256: str | None
+    sha256_suffices: bool = False
+    """Clients know the file by its sha256: git's hash, which must be given, is taken as it is."""
 
     @property
     def lfs(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from msp_common.contracts.models import Manifest, ManifestFile
 from msp_registry.catalogue import Catalogue, DamagedManifest, NoSuchModel
+from msp_registry.facade.blobs import in_lfs
 from msp_registry.failures import FilesMissing, WrongBytes
 from msp_registry.hub.selection import RemoteFile
 from msp_registry.imports.exported_manifest import BadManifest
@@ -103,7 +104,7 @@ class Intake:
                 )
         plan = Plan(manifest, known, await self._quarantine.of(repo_id, commit) if known else {})
         if plan.missing:
-            remote = [remote_file(file) for file in plan.missing]
+            remote = [remote_file(manifest, file) for file in plan.missing]
             await check_room(
                 self._store, self._catalogue, repo_id, commit, remote, quota_bytes=self._quota_bytes
             )
@@ -116,7 +117,7 @@ class Intake:
             if not plan.wants(file.path):
                 progress.file_done(file.path)
         for files, replace in ((plan.missing, False), (plan.to_repair, True)):
-            remote = [remote_file(file) for file in files]
+            remote = [remote_file(plan.manifest, file) for file in files]
             await self._transfer.store_all(repo_id, commit, remote, read, progress, replace=replace)
 
     async def store_one(self, plan: Plan, file: ManifestFile, read: ReadFile, progress: Progress) -> None:
@@ -124,7 +125,7 @@ class Intake:
         await self._transfer.store_all(
             plan.manifest.repo_id,
             plan.manifest.commit,
-            [remote_file(file)],
+            [remote_file(plan.manifest, file)],
             read,
             progress,
             sequential=True,
@@ -147,7 +148,9 @@ class Intake:
             raise FilesMissing(_told_missing(repo_id, lacking))
         read = reader_of_keys(self._store, held)
         for replace in (False, True):
-            remote = [remote_file(f) for f in wanted if (f.path in plan.known_paths) == replace]
+            remote = [
+                remote_file(plan.manifest, f) for f in wanted if (f.path in plan.known_paths) == replace
+            ]
             try:
                 await self._transfer.store_all(repo_id, commit, remote, read, progress, replace=replace)
             except WrongBytes as error:
@@ -190,9 +193,10 @@ class Intake:
             await self._quarantine.put(manifest.repo_id, manifest.commit, still)
 
 
-def remote_file(file: ManifestFile) -> RemoteFile:
+def remote_file(manifest: Manifest, file: ManifestFile) -> RemoteFile:
     """A file of a manifest, as the transfer wants it."""
-    return RemoteFile(file.path, file.size_bytes, file.git_sha1, file.sha256)
+    suffices = in_lfs(manifest, file)
+    return RemoteFile(file.path, file.size_bytes, file.git_sha1, file.sha256, sha256_suffices=suffices)
 
 
 def _told_missing(repo_id: str, lacking: Sequence[ManifestFile]) -> str:

@@ -17,6 +17,7 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from msp_registry.stores.minio_capacity import minio_free_bytes
+from msp_registry.stores.s3_checksums import ChecksumClient
 from msp_registry.stores.s3_endpoint import S3Endpoint, http_pool
 from msp_registry.stores.s3_request import S3Account
 from msp_registry.stores.s3_uploads import S3Uploads
@@ -75,7 +76,7 @@ class S3Store:
         self._client = _client(endpoint, self._account, self._pool)
         # Some servers join the parts byte by byte, and are silent meanwhile.
         completing = _client(endpoint, self._account, http_pool(read_s=_COMPLETING_S))
-        self._uploads = S3Uploads(self._client, bucket, completing=completing)
+        self._uploads = S3Uploads(self._client, bucket, completing=completing, by_crc=not endpoint.secure)
         self._endpoint = endpoint
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
@@ -221,7 +222,7 @@ class S3Store:
 
 
 def _client(endpoint: S3Endpoint, account: S3Account, pool: urllib3.PoolManager) -> Minio:
-    return Minio(
+    return ChecksumClient(
         endpoint.host,
         access_key=account.access_key,
         secret_key=account.secret_key,

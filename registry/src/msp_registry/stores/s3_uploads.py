@@ -14,6 +14,7 @@ from minio import Minio
 from minio.datatypes import Part as MinioPart
 from minio.error import S3Error
 
+from msp_registry.stores.s3_checksums import CheckedPuts
 from msp_registry.stores.store import NoSuchUpload, Part, PendingUpload, StoreUnavailable
 
 _NO_LISTING = ("NotImplemented", "MethodNotAllowed")
@@ -26,19 +27,19 @@ _ID = re.compile(r"(?!\.+$)[A-Za-z0-9._~+=-]{1,1024}")
 class S3Uploads:
     """Uploads into one bucket. Keys are whole ones, and errors are minio's.
 
-    `completing` is a client that waits long for an answer.
+    `completing` is a client that waits long for an answer. `by_crc`: `client` is a ChecksumClient, and the
+    way to the server is plain HTTP.
     """
 
-    def __init__(self, client: Minio, bucket: str, *, completing: Minio) -> None:
+    def __init__(self, client: Minio, bucket: str, *, completing: Minio, by_crc: bool) -> None:
         self._client: Any = client
         self._completing: Any = completing
         self._bucket = bucket
+        self._puts = CheckedPuts(client, bucket, by_crc=by_crc)
 
     def put(self, key: str, data: bytes) -> None:
         """One PUT of these very bytes; the public call would copy them."""
-        self._client._put_object(
-            self._bucket, key, data, headers={"Content-Type": "application/octet-stream"}
-        )
+        self._puts.put(key, data, {"Content-Type": "application/octet-stream"})
 
     def begin(self, key: str) -> str:
         """The server's id for it."""
@@ -46,10 +47,12 @@ class S3Uploads:
         return upload_id
 
     def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> Part:
-        """The server compares the bytes with their signed hash, or with their MD5 under TLS."""
+        """The server compares the bytes with their CRC-32 or signed hash, or with their MD5 under TLS."""
         _check_id(key, upload_id)
-        etag: str = self._client._upload_part(self._bucket, key, data, None, upload_id, number)
-        return Part(number, len(data), etag)
+        # Without a word of checksums when the upload begins, each part may have its own, and completing and
+        # listing need none.
+        where = {"partNumber": str(number), "uploadId": upload_id}
+        return Part(number, len(data), self._puts.put(key, data, {}, where))
 
     def parts(self, key: str, upload_id: str) -> list[Part]:
         """Asked for in pages of 1,000."""

@@ -10,6 +10,9 @@ from msp_registry.hub.selection import RemoteFile
 ReadFile = Callable[[RemoteFile, int, int], AsyncGenerator[bytes, None]]
 """File, offset, length → exactly these bytes, in pieces. Raises JobFailure, and RangesIgnored."""
 
+_SPARE = 2
+"""Pieces whose memory is kept for later ones; it counts to nobody's share."""
+
 
 class RangesIgnored(Exception):
     """The source gives this file only as a whole: it is to be read once, from front to back."""
@@ -28,7 +31,10 @@ async def read_piece(
 
 
 class FrontToBack:
-    """One stream of a whole file, cut into pieces."""
+    """One stream of a whole file, cut into pieces.
+
+    A piece that is given back lends its memory to a later one: new memory costs more than copying into it.
+    """
 
     def __init__(
         self, file: RemoteFile, stream: AsyncGenerator[bytes, None], moved: Callable[[int], None]
@@ -37,10 +43,12 @@ class FrontToBack:
         self._stream = stream
         self._moved = moved
         self._rest = memoryview(b"")
+        self._lent: dict[int, _Buffer] = {}
+        self._spare: list[_Buffer] = []
 
     async def take(self, offset: int, length: int) -> bytes:
         """The next piece, which must begin where the last one ended."""
-        data = _Buffer(length)
+        data = self._buffer(length)
         while data.size < length:
             if not self._rest:
                 chunk = await anext(self._stream, None)
@@ -50,7 +58,23 @@ class FrontToBack:
                 self._moved(len(chunk))
                 continue
             self._rest = self._rest[data.add(self._rest[: length - data.size]) :]
-        return data.checked(self._file, offset, length)
+        piece = data.checked(self._file, offset, length)
+        self._lent[id(piece)] = data
+        return piece
+
+    def give_back(self, piece: bytes) -> None:
+        """The caller needs a piece of `take` no more. Whoever still holds it keeps it as it is."""
+        data = self._lent.pop(id(piece), None)
+        if data is not None and len(self._spare) < _SPARE:
+            self._spare.append(data)
+
+    def _buffer(self, length: int) -> "_Buffer":
+        while self._spare:
+            data = self._spare.pop()
+            if data.length == length:
+                data.clear()
+                return data
+        return _Buffer(length)
 
     async def end(self) -> None:
         """Raises WrongBytes unless the stream ends here."""
@@ -65,14 +89,23 @@ class FrontToBack:
 
 
 class _Buffer:
-    """Collects chunks in memory taken at once, which BytesIO hands out at the end without copying it."""
+    """Collects chunks in memory taken at once, which BytesIO hands out at the end without copying it.
+
+    Cleared, it writes over the same memory, unless somebody still holds what was handed out: then BytesIO
+    takes new memory by itself.
+    """
 
     def __init__(self, length: int) -> None:
+        self.length = length
         self._data = io.BytesIO()
         if length:
             self._data.seek(length - 1)
             self._data.write(b"\0")
             self._data.seek(0)
+        self.size = 0
+
+    def clear(self) -> None:
+        self._data.seek(0)
         self.size = 0
 
     def add(self, chunk: bytes | memoryview) -> int:

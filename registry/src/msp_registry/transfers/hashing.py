@@ -24,9 +24,12 @@ class Digest:
 class FileHasher:
     """Hashes a file of known length as it passes by. Git's hash begins with the length, so it comes first."""
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int, *, git_sha1: str | None = None) -> None:
+        """With a `git_sha1` only the sha256 is hashed, and git's hash is taken to be this one."""
         self._sha256 = hashlib.sha256()
-        self._sha1 = hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
+        header = b"blob %d\0" % size_bytes
+        self._sha1 = hashlib.sha1(header, usedforsecurity=False) if git_sha1 is None else None
+        self._git_sha1 = git_sha1
         self.seen_bytes = 0
 
     async def update(self, chunk: bytes) -> None:
@@ -39,16 +42,17 @@ class FileHasher:
 
     def digest(self) -> Digest:
         """Of all bytes so far."""
-        return Digest(self.seen_bytes, self._sha256.hexdigest(), self._sha1.hexdigest())
+        git_sha1 = self._sha1.hexdigest() if self._sha1 is not None else str(self._git_sha1)
+        return Digest(self.seen_bytes, self._sha256.hexdigest(), git_sha1)
 
     def _update(self, chunk: bytes) -> None:
         self._sha256.update(chunk)
-        self._sha1.update(chunk)
+        if self._sha1 is not None:
+            self._sha1.update(chunk)
 
 
-async def digest_of(data: AsyncIterable[bytes], size_bytes: int) -> Digest:
-    """The hashes of a whole stream whose length is expected to be `size_bytes`."""
-    hasher = FileHasher(size_bytes)
+async def digest_of(data: AsyncIterable[bytes], hasher: FileHasher) -> Digest:
+    """The hashes of a whole stream, by a new hasher."""
     async for chunk in data:
         await hasher.update(chunk)
     return hasher.digest()

@@ -8,8 +8,8 @@ from msp_registry.transfers.hashing import Digest, FileHasher
 class OrderedHash:
     """Takes every part of a file once, and hashes them by their numbers, which begin at 1."""
 
-    def __init__(self, size_bytes: int) -> None:
-        self._hasher = FileHasher(size_bytes)
+    def __init__(self, hasher: FileHasher) -> None:
+        self._hasher = hasher
         self._next = 1
         self._turns: dict[int, asyncio.Event] = {}
 

@@ -11,7 +11,7 @@ from msp_registry.hub.selection import RemoteFile
 from msp_registry.layout import file_key, upload_key
 from msp_registry.stores.store import NoSuchObject, NoSuchUpload, ObjectStore, Part
 from msp_registry.transfers.file_source import FrontToBack, ReadFile, read_piece
-from msp_registry.transfers.hashing import Digest, check_digest, digest_of
+from msp_registry.transfers.hashing import Digest, FileHasher, check_digest, digest_of
 from msp_registry.transfers.ordered_hash import OrderedHash
 from msp_registry.transfers.task_groups import together
 from msp_registry.transfers.told import Told
@@ -20,6 +20,9 @@ from msp_registry.transfers.window import ByteWindow
 
 Fetch = Callable[[int, int], Awaitable[bytes]]
 """Offset and length → this piece of the file."""
+
+_AHEAD = 4
+"""Parts of one stream in memory at once. More would only wait for each other, in memory grown cold."""
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,12 @@ class Target:
     def hash_known(self) -> bool:
         """Whether bytes can be told to be the file's without fetching them again."""
         return self.file.sha256 is not None or self.file.git_sha1 is not None
+
+    def hasher(self) -> FileHasher:
+        """What hashes the file as far as it must be."""
+        file = self.file
+        suffices = file.sha256_suffices and file.sha256 is not None
+        return FileHasher(file.size_bytes, git_sha1=file.git_sha1 if suffices else None)
 
     def check(self, found: Digest) -> None:
         """Raises WrongBytes unless it is what was announced."""
@@ -92,7 +101,7 @@ class PartUpload:
         upload = await self._resumed(target) or await self._begun(target)
         told.resumed(sum(part.size_bytes for part in upload.parts.values()))
         # Hashes cannot be saved: only a run that sees every byte can hash them on their way.
-        hashed = None if upload.parts else OrderedHash(target.file.size_bytes)
+        hashed = None if upload.parts else OrderedHash(target.hasher())
 
         async def fetch(offset: int, length: int) -> bytes:
             async with self._reads:
@@ -105,10 +114,10 @@ class PartUpload:
         """By one read of the whole file, always from its beginning. Raises WrongBytes and StoreError."""
         await forget_upload(self._store, target.key, target.record_key)
         upload = await self._begun(target)
-        hashed = OrderedHash(target.file.size_bytes)
+        hashed = OrderedHash(target.hasher())
         async with aclosing(read(target.file, 0, target.file.size_bytes)) as stream:
             whole = FrontToBack(target.file, stream, told.moved)
-            await self._store_parts(target, upload, whole.take, hashed, in_turn=True)
+            await self._store_parts(target, upload, whole.take, hashed, stored=whole.give_back, in_turn=True)
             await whole.end()
         return await self._finished(target, upload, hashed)
 
@@ -144,14 +153,19 @@ class PartUpload:
         fetch: Fetch,
         hashed: OrderedHash | None,
         *,
+        stored: Callable[[bytes], None] | None = None,
         in_turn: bool = False,
     ) -> None:
-        """`in_turn`: `fetch` is called for one part at a time, in their order."""
+        """`in_turn`: `fetch` is called for one part at a time, in their order.
+
+        `stored` gets what `fetch` gave once it is stored and hashed.
+        """
         record = upload.record
+        ahead = asyncio.Semaphore(_AHEAD if in_turn else record.count)
 
         async def bring(number: int, next_may_follow: asyncio.Event) -> None:
             offset, length = record.extent(number)
-            async with self._window.share(length):
+            async with ahead, self._window.share(length):
                 if not in_turn:
                     next_may_follow.set()
                 data = await fetch(offset, length)
@@ -160,6 +174,8 @@ class PartUpload:
                     both.create_task(keep(number, data))
                     if hashed is not None:
                         both.create_task(hashed.add(number, data))
+                if stored is not None:
+                    stored(data)
 
         async def keep(number: int, data: bytes) -> None:
             upload.parts[number] = await self._store.put_part(target.key, record.upload_id, number, data)
@@ -206,7 +222,7 @@ class PartUpload:
 
     async def _read_back(self, target: Target) -> Digest:
         async with aclosing(self._store.get(target.key)) as chunks:
-            digest = await digest_of(chunks, target.file.size_bytes)
+            digest = await digest_of(chunks, target.hasher())
         try:
             target.check(digest)
         except WrongBytes:

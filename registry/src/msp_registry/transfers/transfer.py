@@ -15,7 +15,7 @@ from msp_registry.hub.selection import RemoteFile
 from msp_registry.jobs.progress import Progress
 from msp_registry.stores.store import NoSuchObject, NoSuchUpload, ObjectStore, part_bytes_of
 from msp_registry.transfers.file_source import RangesIgnored, ReadFile, read_piece
-from msp_registry.transfers.hashing import Digest, FileHasher
+from msp_registry.transfers.hashing import Digest
 from msp_registry.transfers.part_upload import PartUpload, Target
 from msp_registry.transfers.task_groups import together
 from msp_registry.transfers.told import Told
@@ -96,7 +96,7 @@ class Transfer:
         size = target.file.size_bytes
         try:
             if (await self._store.stat(target.key)).size_bytes == size and target.hash_known:
-                hasher = FileHasher(size)
+                hasher = target.hasher()
                 async with aclosing(self._store.get(target.key)) as chunks:
                     async for chunk in chunks:
                         await hasher.update(chunk)
@@ -147,7 +147,7 @@ class Transfer:
             # One stream of many files is no ranged read, and must not keep others from theirs for hours.
             async with nullcontext() if sequential else self._reads:
                 data = await read_piece(read, target.file, 0, size, told.moved)
-            hasher = FileHasher(size)
+            hasher = target.hasher()
             await hasher.update(data)
             target.check(hasher.digest())
             await self._store.put(target.key, data)
