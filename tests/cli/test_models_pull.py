@@ -88,7 +88,8 @@ def test_a_pull_is_of_one_model_or_of_a_file(served: Served, arguments: list[str
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_see_and_stop_it(served: Served) -> None:
     served.fake.scripts["acme/chat"] = [HALF, HOLD]
     process = subprocess.Popen(
-        [sys.executable, "-m", "msp_cli", "models", "pull", "acme/chat"],
+        # Whoever was started in the background ignores Ctrl-C, and hands that down.
+        ["env", "--default-signal=INT", sys.executable, "-m", "msp_cli", "models", "pull", "acme/chat"],
         env={**os.environ, "REGISTRY_URL": served.url},
         stderr=subprocess.PIPE,
         text=True,

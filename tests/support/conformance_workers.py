@@ -60,6 +60,8 @@ class RecordingChat(FakeChatEngine):
 class RecordingTranscriber(FakeTranscriber):
     """Under the name by which the others tell what they were asked."""
 
+    remembered = 1_000_000
+
     @property
     def asked(self) -> list[Any]:
         return list(self.requests)

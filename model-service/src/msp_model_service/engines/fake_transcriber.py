@@ -21,8 +21,6 @@ from msp_model_service.engines.transcriber import (
 _LANGUAGES = {"en": ("english",), "de": ("german",), "es": ("spanish", "castilian")}
 _SILENCE = 0.01
 _LONGEST_PROMPT = 1000
-_REMEMBERED = 16
-"""Requests that a test may look at: each holds its recording, and a soak makes very many."""
 
 
 class FakeTranscriber:
@@ -33,6 +31,8 @@ class FakeTranscriber:
     """
 
     name = "fake"
+    remembered = 16
+    """Requests that a test may look at: each holds its recording, and a soak makes very many."""
 
     def __init__(
         self, options: EngineOptions, before_segment: Callable[[int], Awaitable[None]] | None = None
@@ -80,7 +80,7 @@ class FakeTranscriber:
     async def transcribe(self, request: TranscriptionRequest) -> AsyncGenerator[Language | Segment, None]:
         """The language asked for, else English; then the loud seconds."""
         self.requests.append(request)
-        del self.requests[:-_REMEMBERED]
+        del self.requests[: -self.remembered]
         self._running += 1
         finished = False
         try:
