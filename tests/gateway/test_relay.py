@@ -167,14 +167,14 @@ async def test_fifty_clients_that_leave_leave_nothing_behind() -> None:
     async with FakeWorker(stalls_in_stream) as one:
         with serving_gateway(worker("one", url=one.url)) as gateway:
 
-            async def leaves() -> None:
-                async with (
-                    httpx.AsyncClient() as client,
-                    client.stream("POST", f"{gateway.url}/v1/chat/completions", json=CHAT) as answer,
-                ):
+            async def leaves(client: httpx.AsyncClient) -> None:
+                async with client.stream("POST", f"{gateway.url}/v1/chat/completions", json=CHAT) as answer:
                     await anext(answer.aiter_raw())
 
-            await asyncio.gather(*(leaves() for _ in range(50)))
+            # One client, fifty connections: a client of its own for each loads the certificates fifty
+            # times, seconds in which the gateway's thread cannot finish a connect.
+            async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None)) as client:
+                await asyncio.gather(*(leaves(client) for _ in range(50)))
             await asyncio.wait_for(asyncio.gather(*(e.client_gone.wait() for e in one.seen)), 5)
             metrics = await settled_metrics(gateway)
     assert len(one.seen) == 50
