@@ -33,7 +33,7 @@ lint() {
 unit() {
     # Who asks for some of pytest's tests wants no others.
     [ $# -gt 0 ] || shell_functions
-    pytest -m "not stack and not gpu" "$@"
+    pytest -m "not stack and not gpu" "${again[@]}" "$@"
 }
 
 shell_functions() {
@@ -53,6 +53,11 @@ case "$suite" in
     *) usage >&2; exit 2 ;;
 esac
 
+# Real processes on a machine that stood still for a moment: on CI a test that failed is run once more, and the
+# summary names it (RERUN). Who finds one there mends it.
+again=()
+[ -z "${CI:-}" ] || again=(--reruns 1 --rerun-show-tracebacks -rfEsxXR)
+
 ensure_environment
 export PATH=$PWD/.venv/bin:$PATH OMP_NUM_THREADS=1
 case "$suite" in
@@ -63,6 +68,6 @@ case "$suite" in
         ;;
     lint) lint ;;
     unit) unit "$@" ;;
-    stack) pytest -m stack --durations=15 tests/stack tests/bundle tests/cli tests/airgap "$@" ;;
+    stack) pytest -m stack --durations=15 "${again[@]}" tests/stack tests/bundle tests/cli tests/airgap "$@" ;;
     gpu) pytest -m gpu tests/gpu "$@" ;;
 esac
