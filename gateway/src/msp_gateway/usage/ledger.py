@@ -8,7 +8,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Counter
 
 from msp_common.contracts.usage import RequestUsage
-from msp_gateway.admission.interfaces import Ask
+from msp_gateway.admission.interfaces import Ask, Progress
 from msp_gateway.admission.rate_limits import BYTES_PER_TOKEN, RateLimits
 from msp_gateway.usage.book import UsageBook
 from msp_gateway.usage.told import Told
@@ -27,9 +27,13 @@ class UsageSink(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """One request that was let in."""
+    """One request that was let in: of what it asked, only what is needed until long after its end."""
 
-    ask: Ask
+    request_id: str
+    key_id: str
+    model_id: str
+    body_bytes: int
+    progress: Progress
     charged: float
     """Tokens that were taken from the key's limit so far."""
     ledger: "UsageLedger"
@@ -41,6 +45,11 @@ class Entry:
     def closed(self, gpu_s: float) -> None:
         """The request has ended; its share of GPU time."""
         self.ledger.closed(self, gpu_s)
+
+    @property
+    def model(self) -> str:
+        """The model that answered, or that was asked last; else the one that was to."""
+        return self.progress.model or self.model_id
 
 
 class UsageLedger:
@@ -77,7 +86,8 @@ class UsageLedger:
 
     def opened(self, ask: Ask, estimate: float) -> Entry:
         """The request is let in; so many tokens were charged to its key."""
-        entry = Entry(ask, estimate, self)
+        key_id = ask.identity.key_id
+        entry = Entry(ask.request_id, key_id, ask.model_id, ask.body_bytes, ask.progress, estimate, self)
         _append(self._unreported, entry)
         return entry
 
@@ -87,11 +97,10 @@ class UsageLedger:
         self._forget(now)
         entry.ended_at = now
         self._ended.append(entry)
-        ask = entry.ask
-        self._book.request(ask.identity.key_id, _model(ask), gpu_s)
-        if entry.charged and entry.told is None and (ask.progress.status or 500) >= 400:
+        self._book.request(entry.key_id, entry.model, gpu_s)
+        if entry.charged and entry.told is None and (entry.progress.status or 500) >= 400:
             # Nothing was made for it, as far as is known; a report that comes yet is charged in full.
-            self._limits.charge(ask.identity.key_id, -entry.charged)
+            self._limits.charge(entry.key_id, -entry.charged)
             entry.charged = 0.0
 
     def used(self, usage: RequestUsage) -> None:
@@ -108,12 +117,12 @@ class UsageLedger:
             return
         if told.estimated and told.prompt_tokens is None:
             # By the same rule as it was let in.
-            told = replace(told, prompt_tokens=1 + entry.ask.body_bytes // BYTES_PER_TOKEN)
-        entry.ask.progress.tokens_estimated = told.estimated
+            told = replace(told, prompt_tokens=1 + entry.body_bytes // BYTES_PER_TOKEN)
+        entry.progress.tokens_estimated = told.estimated
         self._count(entry, told)
 
     def _count(self, entry: Entry, told: Told) -> None:
-        key_id, model = entry.ask.identity.key_id, _model(entry.ask)
+        key_id, model = entry.key_id, entry.model
         prompt, completion = told.prompt_tokens or 0, told.completion_tokens or 0
         if told.prompt_tokens is not None or told.completion_tokens is not None:
             self._charge(entry, prompt, completion, learns=not told.estimated)
@@ -136,7 +145,7 @@ class UsageLedger:
         return entry
 
     def _charge(self, entry: Entry, prompt: int, completion: int, *, learns: bool) -> None:
-        progress, key_id = entry.ask.progress, entry.ask.identity.key_id
+        progress, key_id = entry.progress, entry.key_id
         progress.prompt_tokens = (progress.prompt_tokens or 0) + prompt
         progress.completion_tokens = (progress.completion_tokens or 0) + completion
         entry.told = (entry.told or 0) + prompt + completion
@@ -155,19 +164,15 @@ class UsageLedger:
 
 
 def _append(entries: dict[str, list[Entry]], entry: Entry) -> None:
-    same = entries.get(entry.ask.request_id)
+    same = entries.get(entry.request_id)
     if same is None:
-        entries[entry.ask.request_id] = [entry]
+        entries[entry.request_id] = [entry]
     else:
         same.append(entry)
 
 
 def _remove(entries: dict[str, list[Entry]], entry: Entry) -> None:
-    same = entries[entry.ask.request_id]
+    same = entries[entry.request_id]
     same.remove(entry)  # one of the first, as entries go in about the order in which they came
     if not same:
-        del entries[entry.ask.request_id]
-
-
-def _model(ask: Ask) -> str:
-    return ask.progress.model or ask.model_id
+        del entries[entry.request_id]
