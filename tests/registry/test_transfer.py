@@ -14,6 +14,7 @@ from msp_registry.hub.selection import RemoteFile
 from msp_registry.layout import file_key
 from msp_registry.stores.store import Part, StoreUnavailable
 from msp_registry.transfers.file_source import FrontToBack, RangesIgnored
+from msp_registry.transfers.piece_memory import PieceMemory
 from support.registry_progress import ToldProgress
 from support.registry_transferring import COMMIT, PART, REPO, NotingStore, Source, Transferring, noise
 
@@ -302,7 +303,7 @@ async def test_a_piece_that_is_given_back_lends_its_memory_unless_somebody_holds
         for start in range(0, len(data), 300):
             yield data[start : start + 300]
 
-    whole = FrontToBack(RemoteFile("a", len(data), None, None), stream(), lambda _: None)
+    whole = FrontToBack(RemoteFile("a", len(data), None, None), stream(), lambda _: None, PieceMemory(2))
     first = await whole.take(0, PART)
     whole.give_back(first)
     second = await whole.take(PART, PART)

@@ -81,6 +81,11 @@ _FIELDS = {
 }
 
 
+def register(msp: typer.Typer) -> None:
+    """Add the group of commands."""
+    msp.add_typer(app)
+
+
 @app.command()
 def create(
     name: NameOption,

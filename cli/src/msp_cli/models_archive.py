@@ -159,7 +159,7 @@ def _send(
     with (
         archive_source.opened(place) as opened,
         ByteBoard(Console(stderr=True)) as board,
-        _client() as client,
+        _client(registry) as client,
     ):
         source = JoinedParts(opened)
         files = source.files()
@@ -176,7 +176,7 @@ def _send(
 
 
 def _receive(registry: str, token: str, found: ModelInfo, part: Path, *, as_tar: bool) -> Manifest:
-    with ByteBoard(Console(stderr=True)) as board, _client() as client:
+    with ByteBoard(Console(stderr=True)) as board, _client(registry) as client:
         api = ArchiveApi(client, registry, token or None)
         received = board.stage("receiving", found.manifest.total_bytes)
         # The commit, not the revision: a ref that moves meanwhile does not change what is exported.
@@ -193,8 +193,9 @@ def _receive(registry: str, token: str, found: ModelInfo, part: Path, *, as_tar:
             return manifest
 
 
-def _client() -> httpx.Client:
-    return httpx.Client(trust_env=False)
+def _client(url: str) -> httpx.Client:
+    # Without TLS no authorities are needed, and to read their file takes a while. Redirects are not followed.
+    return httpx.Client(trust_env=False, verify=not url.lower().startswith("http:"))
 
 
 def _remove(part: Path) -> None:

@@ -27,6 +27,11 @@ app = typer.Typer(
 )
 
 
+def register(msp: typer.Typer) -> None:
+    """Add the group of commands."""
+    msp.add_typer(app)
+
+
 @app.command("list")
 def list_models(registry: RegistryOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
     """List all models that are in the store, whole and verified."""

@@ -16,6 +16,11 @@ from msp_common.contracts.workers import Services, ServiceStatus, WorkerLoad
 _STYLES = {"ok": "green", "ready": "green", "down": "red", "unhealthy": "red", "failed": "red"}
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(status)
+
+
 def status(
     gateway: Annotated[
         str, typer.Option("--gateway", envvar="GATEWAY_URL", help="Where the gateway is.")

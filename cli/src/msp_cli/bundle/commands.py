@@ -33,6 +33,11 @@ FileArgument = Annotated[
 ]
 
 
+def register(msp: typer.Typer) -> None:
+    """Add the group of commands."""
+    msp.add_typer(app)
+
+
 @app.command()
 def has(
     model: ModelArgument,

@@ -87,6 +87,11 @@ RootOption = Annotated[
 ]
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(plan)
+
+
 def plan(
     models: ModelsArgument = None,
     file: FileOption = None,

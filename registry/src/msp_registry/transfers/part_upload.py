@@ -13,6 +13,7 @@ from msp_registry.stores.store import NoSuchObject, NoSuchUpload, ObjectStore, P
 from msp_registry.transfers.file_source import FrontToBack, ReadFile, read_piece
 from msp_registry.transfers.hashing import Digest, FileHasher, check_digest, digest_of
 from msp_registry.transfers.ordered_hash import OrderedHash
+from msp_registry.transfers.piece_memory import PieceMemory
 from msp_registry.transfers.task_groups import together
 from msp_registry.transfers.told import Told
 from msp_registry.transfers.upload_record import UploadRecord, forget_upload, read_record, write_record
@@ -95,6 +96,7 @@ class PartUpload:
         self._window = window
         self._reads = reads
         self._part_bytes_of = part_bytes_of
+        self._memory = PieceMemory(_AHEAD)
 
     async def in_parts(self, target: Target, read: ReadFile, told: Told) -> Digest:
         """By ranged reads, of the missing parts only. Raises RangesIgnored, WrongBytes and StoreError."""
@@ -116,7 +118,7 @@ class PartUpload:
         upload = await self._begun(target)
         hashed = OrderedHash(target.hasher())
         async with aclosing(read(target.file, 0, target.file.size_bytes)) as stream:
-            whole = FrontToBack(target.file, stream, told.moved)
+            whole = FrontToBack(target.file, stream, told.moved, self._memory)
             await self._store_parts(target, upload, whole.take, hashed, stored=whole.give_back, in_turn=True)
             await whole.end()
         return await self._finished(target, upload, hashed)
