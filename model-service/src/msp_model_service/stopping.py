@@ -44,6 +44,7 @@ def drain_before_exit(drain: Callable[[], Awaitable[None]], settle_s: float) -> 
             go_on(number)
 
     def begin(number: int) -> None:
+        log.info("%s: draining", signal.Signals(number).name)
         tasks.add(loop.create_task(announce(number), name="drain"))
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -51,7 +52,7 @@ def drain_before_exit(drain: Callable[[], Awaitable[None]], settle_s: float) -> 
         if begun:
             go_on(number)
         else:
-            log.info("%s: draining", signal.Signals(number).name)
+            # Nothing is written here: the signal may have come in the midst of a write, and then it raises.
             begun = True
             loop.call_soon_threadsafe(begin, number)
 
