@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import pytest
-import typer
 from typer.main import get_group
 from typer.testing import CliRunner
 
@@ -59,12 +58,3 @@ def test_names_are_known_before_anything_is_read_in() -> None:
         known["one"]
     with pytest.raises(KeyError):
         known["two"]
-
-
-def test_a_command_can_be_put_in_and_taken_away() -> None:
-    made = typer.Typer()
-    known = CommandsOnDemand({})
-    known["one"] = made
-    assert (list(known), known["one"]) == (["one"], made)
-    del known["one"]
-    assert list(known) == []

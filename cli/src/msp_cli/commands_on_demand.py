@@ -1,7 +1,7 @@
 """The commands of `msp`, each read in when it is asked for: most runs need one of them."""
 
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -9,11 +9,11 @@ import typer
 from typer.main import get_group
 
 
-class CommandsOnDemand(MutableMapping[str, Any]):
+class CommandsOnDemand(Mapping[str, Any]):
     """Commands by name, in the order of `homes`: names of modules whose `register` adds the command."""
 
     def __init__(self, homes: Mapping[str, str]) -> None:
-        self._homes = dict(homes)
+        self._homes = homes
         self._read_in: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -21,16 +21,6 @@ class CommandsOnDemand(MutableMapping[str, Any]):
         if name not in self._read_in:
             self._read_in[name] = _commands_of(self._homes[name])[name]
         return self._read_in[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        """Also a command without a home."""
-        self._homes.setdefault(name, "")
-        self._read_in[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        """Forget the command."""
-        del self._homes[name]
-        self._read_in.pop(name, None)
 
     def __iter__(self) -> Iterator[str]:
         """Names; nothing is imported."""

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from msp_cli import durations
+from msp_cli.authorities import authorities_for
 from msp_cli.gateway_admin_api import GatewayAdminApi
 from msp_cli.job_batch import code_of
 from msp_cli.models_session import JsonOption, end, say, show_json, tell
@@ -233,7 +234,7 @@ def generate(
 
 def _ask(gateway: str, token: str, work: Callable[[GatewayAdminApi], Awaitable[T]]) -> T:
     async def talk() -> T:
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(verify=authorities_for(gateway), trust_env=False, timeout=30) as client:
             return await work(GatewayAdminApi(client, gateway, token or None))
 
     try:

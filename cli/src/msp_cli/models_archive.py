@@ -17,6 +17,7 @@ from msp_cli import archive_receiving, archive_sending, archive_source
 from msp_cli.archive_parts import JoinedParts
 from msp_cli.archive_receiving import BadArchive, Incoming
 from msp_cli.archive_source import Unsuitable
+from msp_cli.authorities import authorities_for
 from msp_cli.byte_board import ByteBoard
 from msp_cli.exit_codes import ExitCode
 from msp_cli.job_batch import Task, code_of
@@ -194,8 +195,7 @@ def _receive(registry: str, token: str, found: ModelInfo, part: Path, *, as_tar:
 
 
 def _client(url: str) -> httpx.Client:
-    # Without TLS no authorities are needed, and to read their file takes a while. Redirects are not followed.
-    return httpx.Client(trust_env=False, verify=not url.lower().startswith("http:"))
+    return httpx.Client(verify=authorities_for(url), trust_env=False)
 
 
 def _remove(part: Path) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from msp_cli import exit_codes, job_text
+from msp_cli.authorities import authorities_for
 from msp_cli.exit_codes import ExitCode
 from msp_cli.job_batch import Outcome, Task, code_of, run_all
 from msp_cli.job_board import JobBoard
@@ -77,8 +78,8 @@ def ask(registry: str, token: str, work: Callable[[RegistryApi], Awaitable[T]]) 
     """What `work` gets from the registry; a bad answer ends the command."""
 
     async def talk() -> T:
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(trust_env=False, timeout=30, limits=limits) as client:
+        verify, limits = authorities_for(registry), httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(verify=verify, trust_env=False, timeout=30, limits=limits) as client:
             return await work(RegistryApi(client, registry, token or None))
 
     try:

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from msp_cli.authorities import authorities_for
 from msp_cli.job_batch import code_of
 from msp_cli.registry_api import ServiceAnsweredBadly, asked, parsed
 from msp_cli.tables import table
@@ -45,7 +46,7 @@ def status(
 
 
 async def _services(gateway: str) -> Services:
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(verify=authorities_for(gateway), trust_env=False, timeout=10) as client:
         return parsed(Services, await asked(client, "GET", f"{gateway}/services"))
 
 

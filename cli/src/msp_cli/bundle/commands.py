@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from msp_cli import models_file
+from msp_cli.authorities import authorities_for
 from msp_cli.bundle import bom, hub_sizes, partial_export, smoke_test
 from msp_cli.byte_board import ByteBoard
 from msp_cli.exit_codes import ExitCode
@@ -104,7 +105,8 @@ def export(
             found.manifest, partial_export.hashes_in(leave_out.read_text())
         )
         total = sum(one.size_bytes for one in wanted)
-        with ByteBoard(Console(stderr=True)) as board, httpx.Client(trust_env=False) as client:
+        verify = authorities_for(registry)
+        with ByteBoard(Console(stderr=True)) as board, httpx.Client(verify=verify, trust_env=False) as client:
             dest.mkdir()
             api = ArchiveApi(client, registry, token or None)
             partial_export.export(api, found.manifest, wanted, dest, board.stage("receiving", total))
@@ -162,7 +164,7 @@ def smoke(
     ] = "",
 ) -> None:
     """Ask one question of each type of model that is ready, and show the answers."""
-    with httpx.Client(trust_env=False, timeout=120) as client:
+    with httpx.Client(verify=authorities_for(gateway), trust_env=False, timeout=120) as client:
         try:
             for line in smoke_test.run(client, gateway.rstrip("/"), key or None):
                 tell(line)

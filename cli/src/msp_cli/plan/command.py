@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from msp_cli import models_file
+from msp_cli.authorities import authorities_for
 from msp_cli.exit_codes import ExitCode
 from msp_cli.job_batch import code_of
 from msp_cli.models_session import DEFAULT_URL, JsonOption, RegistryOption, end, finish, say, show_json, tell
@@ -210,7 +211,7 @@ def _check_quantizations(choices: Choices, settings: WorkerSettings) -> None:
 
 def _facts(asked: Sequence[Asked], choices: Choices, registry: str) -> list[ModelFacts]:
     async def talk() -> list[ModelFacts]:
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(verify=authorities_for(registry), trust_env=False, timeout=30) as client:
             source = RegistryFacts(client, registry)
             return [
                 folder_facts(one.id, choices.folders[one.id])
