@@ -171,8 +171,7 @@ async def test_fifty_clients_that_leave_leave_nothing_behind() -> None:
                 async with client.stream("POST", f"{gateway.url}/v1/chat/completions", json=CHAT) as answer:
                     await anext(answer.aiter_raw())
 
-            # One client, fifty connections: a client of its own for each loads the certificates fifty
-            # times, seconds in which the gateway's thread cannot finish a connect.
+            # One client, fifty connections: while fifty clients are made, the gateway's thread waits.
             async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None)) as client:
                 await asyncio.gather(*(leaves(client) for _ in range(50)))
             await asyncio.wait_for(asyncio.gather(*(e.client_gone.wait() for e in one.seen)), 5)

@@ -1,6 +1,5 @@
 """How tests ask a worker through the gateway's own client."""
 
-import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,15 +15,11 @@ async def http1(
     *, connect_timeout_s: float = 5, extra_ca_file: Path | None = None
 ) -> AsyncIterator[Http1Upstream]:
     """The client, closed at the end."""
-    client = Http1Upstream(connect_timeout_s, trust(extra_ca_file) if extra_ca_file else _nobody())
+    client = Http1Upstream(connect_timeout_s, trust(extra_ca_file))
     try:
         yield client
     finally:
         await client.aclose()
-
-
-def _nobody() -> ssl.SSLContext:
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def post(url: str, body: bytes | Iterable[bytes] | Body = b"{}", headers: RawHeaders = ()) -> UpstreamRequest:
