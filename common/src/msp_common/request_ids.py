@@ -1,26 +1,25 @@
 """Every request has an id: the client's own if it sent a usable one, else a new one."""
 
 import re
+from collections.abc import Mapping
 from random import getrandbits
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from msp_common.logs import REQUEST_ID
 
 HEADER = "x-request-id"
 # The second is the header that OpenAI documents for ids that the client chooses.
-_ACCEPTED = (HEADER.encode(), b"x-client-request-id")
+_OWN, _OPENAIS = HEADER.encode(), b"x-client-request-id"
 _USABLE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def request_id_for(headers: Headers) -> str:
-    """The id that the client chose, if it is short plain ASCII, else a new one."""
-    given = [field for field in headers.raw if field[0] in _ACCEPTED]
-    if given:
-        for _, value in sorted(given, reverse=True):  # by name: ours comes first
-            if _USABLE.fullmatch(chosen := value.decode("latin-1")):
-                return chosen
+def request_id_for(fields: Mapping[bytes, bytes]) -> str:
+    """The id that the client chose in these header fields, if it is short plain ASCII, else a new one."""
+    for name in (_OWN, _OPENAIS):
+        if name in fields and _USABLE.fullmatch(chosen := fields[name].decode("latin-1")):
+            return chosen
     # No secret: nobody gains by guessing one. The operating system is not asked for each.
     return f"req_{getrandbits(128):032x}"
 
@@ -39,7 +38,7 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = request_id_for(Headers(scope=scope))
+        request_id = request_id_for(dict(scope["headers"]))
         scope.setdefault("state", {})["request_id"] = request_id
         token = REQUEST_ID.set(request_id)
 

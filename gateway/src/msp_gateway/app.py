@@ -171,7 +171,7 @@ def create_app(
         max_body_bytes=settings.max_body_bytes,
         turns=turns,
     )
-    app.state.short_way = ShortWay(pipeline, RELAY_PATHS, upstream.send, draining)
+    app.state.short_way = ShortWay(pipeline, RELAY_PATHS, upstream.send, draining, upstream.batch)
     app.add_middleware(LostPaths, known={*RELAY_PATHS, "/v1/models"})
     app.add_middleware(RelayDispatcher, paths=RELAY_PATHS, serve=pipeline.serve)
     app.add_middleware(HfInference)

@@ -4,10 +4,8 @@ A worker that has seen a conversation's beginning may still hold its key-value c
 looked at: the body is not read for it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-
-from starlette.datastructures import Headers
 
 from msp_common.contracts.workers import Worker
 
@@ -19,16 +17,12 @@ MAX_LENGTH = 200
 _RAW_FIELDS = tuple(field.encode() for field in FIELDS)
 
 
-def conversation_of(headers: Headers) -> str | None:
-    """The conversation's name, if the client gave one."""
-    given = {}
-    for field in headers.raw:
-        if field[0] in _RAW_FIELDS:
-            given[field[0]] = field[1]
-    if not given:
-        return None
-    values = (given.get(name) for name in _RAW_FIELDS)
-    return next((value.decode("latin-1")[:MAX_LENGTH] for value in values if value), None)
+def conversation_of(fields: Mapping[bytes, bytes]) -> str | None:
+    """The conversation's name, if the client gave one in these header fields."""
+    for name in _RAW_FIELDS:
+        if value := fields.get(name):
+            return value.decode("latin-1")[:MAX_LENGTH]
+    return None
 
 
 def favourite(conversation: str, workers: Sequence[Worker]) -> Worker:

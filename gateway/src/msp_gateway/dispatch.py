@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from fastapi import FastAPI
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from msp_common.error_response import error_response
@@ -36,7 +35,7 @@ class RelayDispatcher:
                 MethodNotAllowed(f"{path.path} does not answer {scope['method']}, only POST.")
             )
             response.headers["Allow"] = "POST"
-            response.headers[HEADER] = request_id_for(Headers(scope=scope))
+            response.headers[HEADER] = request_id_for(dict(scope["headers"]))
             await response(scope, receive, send)
 
 

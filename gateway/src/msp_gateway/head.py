@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import msgspec
-from starlette.datastructures import Headers
 from starlette.types import Receive
 
 from msp_common.errors import InvalidRequest
 from msp_gateway.body import Body, MemoryBody, read_parts
-from msp_gateway.headers import value_of
+from msp_gateway.fields import Fields
 
 T = TypeVar("T")
 _NULL = msgspec.Raw(b"null")
@@ -75,9 +74,9 @@ class JsonRequest:
         """Nothing to give up: the body is in memory."""
 
 
-async def read_json(receive: Receive, headers: Headers, limit_bytes: int) -> JsonRequest:
+async def read_json(receive: Receive, fields: Fields, limit_bytes: int) -> JsonRequest:
     """Raises InvalidRequest, PayloadTooLarge and ClientLeft."""
-    return JsonRequest(await read_parts(receive, limit_bytes, value_of(headers.raw, b"content-length")))
+    return JsonRequest(await read_parts(receive, limit_bytes, fields.get(b"content-length")))
 
 
 def _json_head(body: bytes) -> Head:

@@ -51,20 +51,13 @@ def for_client(worker_headers: RawHeaders, request_id: str) -> list[tuple[bytes,
 
 def value_of(headers: RawHeaders, name: bytes) -> bytes | None:
     """The first value of a field, by its name in lower case."""
-    for key, value in headers:
-        if key == name:
-            return value
-    return None
+    return dict(headers[::-1]).get(name)
 
 
 def _without(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
-    kept, named = [], b""
-    for field in headers:
-        if field[0] not in dropped:
-            kept.append(field)
-        elif field[0] == b"connection":
-            named += field[1] + b","
-    if not named:
+    kept = [field for field in headers if field[0] not in dropped]
+    if len(kept) == len(headers) or b"connection" not in dict(headers):
         return kept
+    named = b",".join([value for name, value in headers if name == b"connection"])
     gone = {token.strip().lower() for token in named.split(b",")}
     return [field for field in kept if field[0] not in gone]

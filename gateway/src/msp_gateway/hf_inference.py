@@ -46,7 +46,7 @@ class HfInference:
             response = error_response(error)
             if isinstance(error, MethodNotAllowed):
                 response.headers["Allow"] = "POST"
-            response.headers[HEADER] = request_id_for(Headers(scope=scope))
+            response.headers[HEADER] = request_id_for(dict(scope["headers"]))
             await response(scope, receive, send)
         else:
             await self.app(form.scope(scope), form.around(receive), send)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from msp_common.error_response import error_response
@@ -26,7 +25,7 @@ class LostPaths:
             return
         asked = f"{scope['method']} {scope['path'][:200]}"
         response = error_response(NotFound(f"No such route: {asked}. {advice}."))
-        response.headers[HEADER] = request_id_for(Headers(scope=scope))
+        response.headers[HEADER] = request_id_for(dict(scope["headers"]))
         await response(scope, receive, send)
 
 

@@ -2,13 +2,12 @@
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.datastructures import Headers
 from starlette.types import Receive
 
 from msp_common.errors import InvalidRequest
 from msp_gateway.body import Body, SplicedBody, SpooledBody, arriving
+from msp_gateway.fields import Fields
 from msp_gateway.head import Head
-from msp_gateway.headers import value_of
 
 FIELD_BYTES = 1024
 """The longest value of `model` and `stream` that is taken."""
@@ -126,9 +125,9 @@ class MultipartRequest:
         self._body.close()
 
 
-async def read_form(receive: Receive, headers: Headers, limit_bytes: int) -> MultipartRequest:
+async def read_form(receive: Receive, fields: Fields, limit_bytes: int) -> MultipartRequest:
     """Raises InvalidRequest, PayloadTooLarge and ClientLeft."""
-    media_type, options = parse_options_header(headers.get("content-type", ""))
+    media_type, options = parse_options_header(fields.get(b"content-type", b""))
     boundary = options.get(b"boundary")
     if media_type != b"multipart/form-data" or not boundary:
         raise InvalidRequest(
@@ -137,7 +136,7 @@ async def read_form(receive: Receive, headers: Headers, limit_bytes: int) -> Mul
     body = SpooledBody()
     try:
         scan = FormScan(boundary)
-        async for chunk in arriving(receive, limit_bytes, value_of(headers.raw, b"content-length")):
+        async for chunk in arriving(receive, limit_bytes, fields.get(b"content-length")):
             scan.feed(chunk)
             body.append(chunk)
         if not scan.complete:

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from msp_common.error_response import error_response
@@ -33,8 +32,9 @@ from msp_gateway.catalogue import Catalogue
 from msp_gateway.client_watch import Clients
 from msp_gateway.conversations import conversation_of
 from msp_gateway.failures import FailedTry, Happened
+from msp_gateway.fields import Fields
 from msp_gateway.head import ClientRequest, Head, read_json
-from msp_gateway.headers import for_worker, value_of
+from msp_gateway.headers import for_worker
 from msp_gateway.multipart import read_form
 from msp_gateway.passing import Passed
 from msp_gateway.paths import RelayPath
@@ -52,7 +52,7 @@ class Passage:
     """One request on its way."""
 
     path: RelayPath
-    headers: Headers
+    fields: Fields
     record: Record
     trace: Trace
     turn: int
@@ -94,17 +94,17 @@ class Pipeline:
 
     async def serve(self, path: RelayPath, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI request for this path."""
-        await self.see_through(self.open(path, scope), self._whole_way, scope, receive, send)
+        passage = self.open(path, scope, Fields(list(scope["headers"])))
+        await self.see_through(passage, self._whole_way, scope, receive, send)
 
-    def open(self, path: RelayPath, scope: Scope) -> Passage:
+    def open(self, path: RelayPath, scope: Scope, fields: Fields) -> Passage:
         """A request has arrived. Whoever opens a passage sees it through, or closes it."""
-        headers = Headers(scope=scope)
-        request_id = request_id_for(headers)
+        request_id = request_id_for(fields)
         scope.setdefault("state", {})["request_id"] = request_id
-        trace = self.tracing.begin(headers)
+        trace = self.tracing.begin(fields)
         # Last: what is opened must be closed.
         record = self.accounts.open(request_id, path.path)
-        return Passage(path, headers, record, trace, next(self.turns))
+        return Passage(path, fields, record, trace, next(self.turns))
 
     def close(self, passage: Passage) -> None:
         """The request has ended, in whatever way."""
@@ -140,7 +140,8 @@ class Pipeline:
 
     def authenticate(self, passage: Passage) -> None:
         """Raises Unauthenticated."""
-        passage.identity = self.authenticator.authenticate(passage.headers)
+        authorization = passage.fields.get(b"authorization", b"")
+        passage.identity = self.authenticator.authenticate(authorization.decode("latin-1"))
         passage.record.identity = passage.identity.name
 
     def admit(
@@ -153,7 +154,7 @@ class Pipeline:
         record.requested_model, record.stream = head.model, head.stream
         passage.choices = self._choices(path, head, passage.identity)
         model_id = passage.choices[0].model_id
-        length = value_of(passage.headers.raw, b"content-length") or b""
+        length = passage.fields.get(b"content-length", b"")
         ask = Ask(
             identity=passage.identity,
             head=head,
@@ -169,7 +170,7 @@ class Pipeline:
 
     def call(self, passage: Passage) -> Call:
         """The request as it goes to workers."""
-        fields = passage.trace.fields(for_worker(passage.headers.raw, passage.record.request_id))
+        fields = passage.trace.fields(for_worker(passage.fields.raw, passage.record.request_id))
         return Call(passage.path.path, fields, _request_of(passage))
 
     def candidates(self, passage: Passage) -> Sequence[Candidate]:
@@ -183,7 +184,7 @@ class Pipeline:
         for choice in passage.choices:
             workers = self.resolver.serving(choice.model_id, passage.path, catalogue)
             if len(workers) > 1:
-                conversation = conversation_of(passage.headers)
+                conversation = conversation_of(passage.fields)
                 workers = pick(workers, self.replicas.seen(), passage.turn, conversation)
             candidates += [self.resolver.candidate(worker, choice) for worker in workers]
         passage.record.candidates = tuple([candidate.seen for candidate in candidates])
@@ -220,9 +221,9 @@ class Pipeline:
     async def _whole_way(self, passage: Passage, receive: Receive, out: Outgoing) -> None:
         self.authenticate(passage)
         read = read_form if passage.path.multipart else read_json
-        request: ClientRequest = await read(receive, passage.headers, self.max_body_bytes)
+        request: ClientRequest = await read(receive, passage.fields, self.max_body_bytes)
         try:
-            tells = request.head.stream and wants_events(passage.headers)
+            tells = request.head.stream and wants_events(passage.fields)
             place = self.admit(passage, request, out.tell_waiting if tells else None)
         except BaseException:
             request.close()

@@ -47,7 +47,7 @@ def build_router(views: Views) -> APIRouter:
 
     @router.get("/v1/models", tags=["models"], summary="All known models", response_model_exclude_none=True)
     async def list_models(request: Request) -> ModelCards:
-        identity = views.authenticator.authenticate(request.headers)
+        identity = views.authenticator.authenticate(request.headers.get("authorization", ""))
         cards = model_cards(views.catalogue(), views.started_at)
         return ModelCards(data=[card for card in cards if identity.may_use(card.id)])
 
@@ -55,7 +55,7 @@ def build_router(views: Views) -> APIRouter:
         "/v1/models/{model_id:path}", tags=["models"], summary="One model", response_model_exclude_none=True
     )
     async def get_model(model_id: str, request: Request) -> ModelCard:
-        identity = views.authenticator.authenticate(request.headers)
+        identity = views.authenticator.authenticate(request.headers.get("authorization", ""))
         known = views.catalogue()
         wanted = known.id_for(model_id)
         card = next((c for c in model_cards(known, views.started_at) if c.id == wanted), None)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import httpx
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from starlette.datastructures import Headers
 
 from msp_common.contracts.workers import WorkerLoad
 from msp_common.errors import Unauthenticated
@@ -44,8 +43,8 @@ class OneKey:
 
     mode: Literal["off", "on"] = "on"
 
-    def authenticate(self, headers: Headers) -> Identity:
-        if headers.get("authorization") == "Bearer wrong":
+    def authenticate(self, authorization: str) -> Identity:
+        if authorization == "Bearer wrong":
             raise Unauthenticated("This key is not known.")
         return Identity("someone")
 

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from msp_gateway.accounting import Accounts
+from msp_gateway.batched_writes import WriteBatch
 from msp_gateway.calls import Call, Candidate
 from msp_gateway.direct.exchange import Exchange
 from msp_gateway.head import JsonRequest
@@ -95,7 +96,7 @@ class Table:
         self.flow = FlowControl(cast(asyncio.Transport, self.client))
         self.handed: list[Work] = []
         self.answered = 0
-        self.connection = Connection(asyncio.get_running_loop(), lambda connection: None)
+        self.connection = Connection(asyncio.get_running_loop(), lambda connection: None, WriteBatch())
         self.connection.connection_made(cast(asyncio.Transport, self.server))
         self.connection.begin()
         self.connection.write([b"request"], last=True)

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 import pytest
-from starlette.datastructures import Headers
 
 from msp_common.contracts.workers import Verdict, WorkerReport
 from msp_gateway.admission import ANONYMOUS, Ask, Identity, OpenPlace, Place
+from msp_gateway.fields import Fields
 from msp_gateway.record import Record
 from msp_gateway.replicas import Replicas
 from msp_gateway.upstream import RawHeaders
@@ -54,7 +54,7 @@ class Parts(FakeReports):
     def tell(self, worker_id: str, report: WorkerReport) -> None:
         self.at("report")
 
-    def authenticate(self, headers: Headers) -> Identity:
+    def authenticate(self, authorization: str) -> Identity:
         self.at("authenticate")
         return ANONYMOUS
 
@@ -63,7 +63,7 @@ class Parts(FakeReports):
         self.inside += 1
         return _Place(self)
 
-    def begin(self, headers: Headers) -> "_Trace":
+    def begin(self, fields: Fields) -> "_Trace":
         self.at("trace")
         return _Trace(self)
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from msp_gateway.batched_writes import WriteBatch
 from msp_gateway.http1.connection import Connection
 from msp_gateway.http1.origin import Origin
 from msp_gateway.http1.pool import IDLE_S, MAX_IDLE, Pool
@@ -176,7 +177,7 @@ class Wire(asyncio.Transport):
 
 
 def connection(loop: asyncio.AbstractEventLoop) -> tuple[Connection, Wire]:
-    made, wire = Connection(loop, lambda lost: None), Wire()
+    made, wire = Connection(loop, lambda lost: None, WriteBatch()), Wire()
     made.connection_made(wire)
     return made, wire
 

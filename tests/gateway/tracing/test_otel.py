@@ -7,9 +7,9 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
-from starlette.datastructures import Headers
 
 from msp_gateway.failures import FailedTry, Happened
+from msp_gateway.fields import Fields
 from msp_gateway.record import Record
 from msp_gateway.tracing.otel import OtelTracing
 from msp_gateway.tracing.traces import NoTracing
@@ -55,7 +55,7 @@ def record() -> Record:
 
 
 def test_a_request_is_a_span_with_its_tries_below_it(traced: Traced) -> None:
-    traced.tracing.begin(Headers()).end(record())
+    traced.tracing.begin(Fields([])).end(record())
     first, second, request = traced.spans()
     assert request.name == "POST /v1/chat/completions"
     assert request.attributes is not None
@@ -71,7 +71,7 @@ def test_a_request_is_a_span_with_its_tries_below_it(traced: Traced) -> None:
 
 
 def test_a_client_s_trace_goes_on_and_the_worker_s_fields_name_our_span(traced: Traced) -> None:
-    trace = traced.tracing.begin(Headers({"traceparent": PARENT}))
+    trace = traced.tracing.begin(Fields([(b"traceparent", PARENT.encode())]))
     fields = dict(trace.fields([(b"traceparent", PARENT.encode()), (b"accept", b"*/*")]))
     trace.end(record())
     request = traced.spans()[-1]
@@ -84,13 +84,13 @@ def test_a_client_s_trace_goes_on_and_the_worker_s_fields_name_our_span(traced: 
 
 
 def test_a_client_that_is_not_traced_is_not_traced_here(traced: Traced) -> None:
-    traced.tracing.begin(Headers({"traceparent": UNSAMPLED})).end(record())
+    traced.tracing.begin(Fields([(b"traceparent", UNSAMPLED.encode())])).end(record())
     assert traced.spans() == []
 
 
 def test_a_share_of_none_traces_nothing() -> None:
     traced = Traced(share=0)
-    traced.tracing.begin(Headers()).end(record())
+    traced.tracing.begin(Fields([])).end(record())
     assert traced.spans() == []
     traced.tracing.close()
 
@@ -98,10 +98,10 @@ def test_a_share_of_none_traces_nothing() -> None:
 def test_an_answer_that_broke_off_is_an_error(traced: Traced) -> None:
     broken = record()
     broken.complete = False
-    traced.tracing.begin(Headers()).end(broken)
+    traced.tracing.begin(Fields([])).end(broken)
     assert traced.spans()[-1].status.status_code is StatusCode.ERROR
 
 
 def test_without_tracing_a_client_s_fields_go_on_untouched() -> None:
     fields = [(b"traceparent", PARENT.encode())]
-    assert NoTracing().begin(Headers()).fields(fields) is fields
+    assert NoTracing().begin(Fields([])).fields(fields) is fields

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-from starlette.datastructures import Headers
-
 from msp_common.contracts.workers import Worker
 from msp_gateway.admission.identity import Identity
 from msp_gateway.head import Head
@@ -80,14 +78,17 @@ class Place(Protocol):
 
 
 class Authenticator(Protocol):
-    """Tells who asks, from the header fields alone: before a byte of the body is read."""
+    """Tells who asks, from a header field alone: before a byte of the body is read."""
 
     @property
     def mode(self) -> Literal["off", "on"]:
         """Whether a key is required now."""
 
-    def authenticate(self, headers: Headers) -> Identity:
-        """Raises Unauthenticated. From memory: nothing is waited for."""
+    def authenticate(self, authorization: str) -> Identity:
+        """Whose request it is that has this Authorization field, or an empty one. Raises Unauthenticated.
+
+        From memory: nothing is waited for.
+        """
 
 
 class Admission(Protocol):

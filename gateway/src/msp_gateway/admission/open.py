@@ -3,8 +3,6 @@
 from types import TracebackType
 from typing import Literal, Self
 
-from starlette.datastructures import Headers
-
 from msp_gateway.admission.identity import ANONYMOUS, Identity
 from msp_gateway.admission.interfaces import Ask, Place
 from msp_gateway.upstream import RawHeaders
@@ -15,7 +13,7 @@ class OpenAuthenticator:
 
     mode: Literal["off", "on"] = "off"
 
-    def authenticate(self, headers: Headers) -> Identity:
+    def authenticate(self, authorization: str) -> Identity:
         """Never raises."""
         return ANONYMOUS
 

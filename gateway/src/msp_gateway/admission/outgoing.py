@@ -5,10 +5,9 @@ The answer's status is 200 from then on: an error that comes later is an event o
 worker breaks off.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 
 import msgspec
-from starlette.datastructures import Headers
 from starlette.types import Message, Send
 
 from msp_common.request_ids import HEADER
@@ -18,12 +17,12 @@ from msp_gateway.events import is_event_stream
 from msp_gateway.headers import value_of
 from msp_gateway.upstream import RawHeaders
 
-FIELD = "x-msp-queue-events"
+FIELD = b"x-msp-queue-events"
 
 
-def wants_events(headers: Headers) -> bool:
-    """Whether the client asked for comments while it waits."""
-    return headers.get(FIELD, "").strip() == "1"
+def wants_events(fields: Mapping[bytes, bytes]) -> bool:
+    """Whether the client asked for comments while it waits, by its header fields."""
+    return fields.get(FIELD, b"").strip() == b"1"
 
 
 class Outgoing:

@@ -24,18 +24,13 @@ class ClientAnswer:
         cycle = self._cycle
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
-        lines = [STATUS_LINE[status]]
-        chunked = True
-        for name, value in cycle.default_headers:
-            lines += (name, b": ", value, b"\r\n")
-        for name, value in fields:
-            lines += (name, b": ", value, b"\r\n")
-            if name == b"content-length":
-                chunked = False
+        lines = [*map(b": ".join, cycle.default_headers), *map(b": ".join, fields)]
         if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"transfer-encoding: chunked\r\n\r\n" if chunked else b"\r\n")
-        self._head = b"".join(lines)
+            lines.append(b"connection: close")
+        chunked = b"content-length" not in dict(fields)
+        if chunked:
+            lines.append(b"transfer-encoding: chunked")
+        self._head = STATUS_LINE[status] + b"\r\n".join([*lines, b"", b""])
         self._chunked = cycle.chunked_encoding = chunked
 
     def part(self, body: bytes) -> None:

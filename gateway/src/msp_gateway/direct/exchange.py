@@ -32,8 +32,10 @@ class Exchange:
         "_connection",
         "_cycle",
         "_hand_over",
+        "_head",
         "_on_over",
         "_over",
+        "_part_of",
         "_passage",
         "_passed",
         "_pipeline",
@@ -69,13 +71,15 @@ class Exchange:
         self._closed = False
         self._worker = begun.candidates[0].worker
         self._connection = sent.connection
+        self._head = sent.connection.answer
+        self._part_of: Callable[[bytes], bytes] | None = None
         self._watch = pipeline.relay.watchdog.over_exchange(self._worker.id, self._connection.fail)
         self._connection.on_change(self.go_on)
 
     def go_on(self) -> None:
         """Something came from the worker, or the client takes more."""
         try:
-            if self._passed is not None or self._begin():
+            if self._part_of is not None or self._begin():
                 self._pass_on()
         except Exception:
             # A mistake of ours: the client must not wait for ever, nor the books stay open.
@@ -106,7 +110,7 @@ class Exchange:
 
     def _begin(self) -> bool:
         """Whether the first byte of a good answer is there; if so, the client's answer begins."""
-        head, error = self._connection.answer, self._connection.error
+        head, error = self._head, self._connection.error
         if not (head.head_done and (head.buffered_bytes or head.complete)):
             if error is not None:
                 self._hand_over_beginning()
@@ -116,20 +120,23 @@ class Exchange:
             return False
         relay, record = self._pipeline.relay, self._passage.record
         self._passed, fields = relay.begin(self._begun.call, self._worker, head, record)
+        self._part_of = self._passed.of_next
         self._watch.answered(streams=self._passed.events is not None)
         self._answer.begin(GOOD, [*fields, *self._place.fields])
         return True
 
     def _pass_on(self) -> None:
         """All that is there, unless the client is slow: then the worker is held back, too."""
-        passed, connection, watch = self._passed, self._connection, self._watch
+        # What is in this loop is done for every event of a stream.
+        passed, connection, head = self._passed, self._connection, self._head
+        part_of, watch = self._part_of, self._watch
         assert passed is not None  # noqa: S101
-        head = connection.answer
+        assert part_of is not None  # noqa: S101
         while not self._cycle.flow.write_paused:
             if head.buffered_bytes:
                 watch.arrived()
-                part = passed.next(connection.take())
-                if not head.exhausted:
+                part = part_of(connection.take())
+                if head.buffered_bytes or not head.complete:
                     self._answer.part(part)
                     continue
                 passed.last = part

@@ -8,8 +8,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from msp_common.http_protocol import ConnectionLimits, LimitedProtocol, limited_by
 from msp_gateway.direct.exchange import Exchange
-from msp_gateway.direct.way import Ordinary, ShortWay
-from msp_gateway.paths import RelayPath
+from msp_gateway.direct.way import Ordinary, RequestHead, ShortWay
 
 
 class DirectProtocol(LimitedProtocol):
@@ -17,9 +16,13 @@ class DirectProtocol(LimitedProtocol):
 
     way: ShortWay
 
-    _arriving_whole: tuple[RelayPath, RequestResponseCycle] | None = None
+    _arriving_whole: tuple[RequestHead, RequestResponseCycle] | None = None
     _parts: list[bytes]
     _exchange: Exchange | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called by the event loop."""
+        super().connection_made(self.way.batch.over(transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
@@ -39,10 +42,10 @@ class DirectProtocol(LimitedProtocol):
     def on_headers_complete(self) -> None:
         """Called by the parser. For requests of this way, what of uvicorn's work they need."""
         busy = self.cycle is not None and not self.cycle.response_complete
-        path = None
+        head = None
         if not busy and self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1":
-            path = self.way.path_of(self.url, self.headers)
-        if path is None:
+            head = self.way.head_of(self.url, self.headers)
+        if head is None:
             super().on_headers_complete()
             if self._exchange is not None:
                 # uvicorn reads no more while a request waits; then nothing would tell that the client leaves.
@@ -50,10 +53,10 @@ class DirectProtocol(LimitedProtocol):
             return
         self._head_is_there()
         scope = self.scope
-        scope["method"], scope["path"], scope["raw_path"] = "POST", path.path, self.url
+        scope["method"], scope["path"], scope["raw_path"] = "POST", head.path.path, self.url
         scope["query_string"] = b""
         self.cycle = self._running = _Cycle(self)
-        self._arriving_whole, self._parts = (path, self.cycle), []
+        self._arriving_whole, self._parts = (head, self.cycle), []
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
@@ -77,16 +80,16 @@ class DirectProtocol(LimitedProtocol):
         super().on_response_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        path = None
+        head = None
         scope = cycle.scope
         if not cycle.more_body and scope["method"] == "POST" and scope["http_version"] == "1.1":
             # It was sent behind another one, and has arrived meanwhile.
-            path = self.way.path_of(scope["raw_path"], list(scope["headers"]))
-        if path is None:
+            head = self.way.head_of(scope["raw_path"], list(scope["headers"]))
+        if head is None:
             super()._start_asgi_task(cycle, app)
         else:
             self._running = cycle
-            self._arriving_whole, self._parts = (path, cycle), [bytes(cycle.body)]
+            self._arriving_whole, self._parts = (head, cycle), [bytes(cycle.body)]
             self._take()
 
     def _tell_application(self) -> None:
@@ -97,7 +100,7 @@ class DirectProtocol(LimitedProtocol):
 
     def _take(self) -> None:
         assert self._arriving_whole is not None  # noqa: S101
-        (path, cycle), parts = self._arriving_whole, self._parts
+        (head, cycle), parts = self._arriving_whole, self._parts
         self._arriving_whole, self._parts = None, []
         cycle.more_body = False
         if self.transport.is_closing():
@@ -112,7 +115,7 @@ class DirectProtocol(LimitedProtocol):
             self._exchange = None
             super(DirectProtocol, self)._start_asgi_task(cycle, ordinary)
 
-        self._exchange = self.way.begin(path, cycle, parts, go_ordinary)
+        self._exchange = self.way.begin(head, cycle, parts, go_ordinary)
 
 
 class _Cycle(RequestResponseCycle):

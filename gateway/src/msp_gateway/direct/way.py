@@ -2,22 +2,23 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from msp_common.draining import Draining
 from msp_gateway.admission import Outgoing
 from msp_gateway.admission.outgoing import FIELD as TELL_WAITING
+from msp_gateway.batched_writes import WriteBatch
 from msp_gateway.direct.exchange import Exchange
 from msp_gateway.dispatch import answering_bugs
+from msp_gateway.fields import Fields
 from msp_gateway.head import JsonRequest
 from msp_gateway.http1.client import Sent
 from msp_gateway.paths import RelayPath
 from msp_gateway.pipeline import Begun, Passage, Pipeline, Work
-from msp_gateway.upstream import UpstreamRequest
+from msp_gateway.upstream import RawHeaders, UpstreamRequest
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """Longer ones are sent to workers as these take them, on the ordinary way."""
@@ -28,7 +29,14 @@ STRANGERS_BODY_BYTES = 64 * 1024
 Ordinary = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # Of each of these something else takes care, around the ordinary way or in it.
-_FOR_OTHERS = frozenset({b"expect", b"origin", b"transfer-encoding", b"upgrade", TELL_WAITING.encode()})
+_FOR_OTHERS = frozenset({b"expect", b"origin", b"transfer-encoding", b"upgrade", TELL_WAITING})
+
+
+class RequestHead(NamedTuple):
+    """What is known of a request before its body."""
+
+    path: RelayPath
+    fields: Fields
 
 
 class ShortWay:
@@ -40,8 +48,10 @@ class ShortWay:
         paths: Mapping[str, RelayPath],
         send: Callable[[UpstreamRequest], Sent | None],
         draining: Draining,
+        batch: WriteBatch,
     ) -> None:
-        """`send` is as `Http1Upstream.send`."""
+        """`send` is as `Http1Upstream.send`; answers are written in `batch`."""
+        self.batch = batch
         self._pipeline = pipeline
         self._paths = {path.encode(): relayed for path, relayed in paths.items() if not relayed.multipart}
         self._send = send
@@ -54,24 +64,23 @@ class ShortWay:
         """Whether the program is being stopped."""
         return self._draining.left_s is not None
 
-    def path_of(self, url: bytes, fields: list[tuple[bytes, bytes]]) -> RelayPath | None:
-        """The path of a POST over HTTP/1.1 that may go this way, by its head; None for all others."""
+    def head_of(self, url: bytes, fields: RawHeaders) -> "RequestHead | None":
+        """The head of a POST over HTTP/1.1, if it may go this way."""
         path = self._paths.get(url)
         if path is None:
             return None
-        length = b""
-        for name, value in fields:
-            if name in _FOR_OTHERS:
-                return None
-            if name == b"content-length":
-                length = value
-        if self.closed or not length.isdigit() or (size := int(length)) > self._max_body_bytes:
+        by_name = Fields(fields)
+        length = by_name.get(b"content-length", b"")
+        if not (length.isdigit() and _FOR_OTHERS.isdisjoint(by_name)) or self.closed:
             return None
-        return path if size <= STRANGERS_BODY_BYTES or self._knows(fields) else None
+        size = int(length)
+        if size > self._max_body_bytes or (size > STRANGERS_BODY_BYTES and not self._knows(by_name)):
+            return None
+        return RequestHead(path, by_name)
 
     def begin(
         self,
-        path: RelayPath,
+        head: RequestHead,
         cycle: RequestResponseCycle,
         parts: list[bytes],
         go_ordinary: Callable[[Ordinary], None],
@@ -79,7 +88,7 @@ class ShortWay:
         """Begin with a request that is there whole. None where `go_ordinary` was called with what is left."""
         scope: Scope = cycle.scope  # type: ignore[assignment]
         try:
-            passage = self._pipeline.open(path, scope)
+            passage = self._pipeline.open(head.path, scope, head.fields)
         except Exception as error:  # noqa: BLE001 - the parser, which called this, would take it for its own
             go_ordinary(answering_bugs(_failing(error)))
             return None
@@ -112,8 +121,9 @@ class ShortWay:
             hand_over(passage, work)
             return None
         exchange = Exchange(
-            self._pipeline, passage, place, begun, sent, cycle, hand_over, self._exchanges.discard
+            self._pipeline, passage, place, begun, sent, cycle, hand_over, self._exchange_over
         )
+        self.batch.begin()
         self._exchanges.add(exchange)
         return exchange
 
@@ -121,9 +131,14 @@ class ShortWay:
         """Something to wait for, for every request that is on this way; cancelling it ends the request."""
         return (exchange.until_over() for exchange in list(self._exchanges))
 
-    def _knows(self, fields: list[tuple[bytes, bytes]]) -> bool:
+    def _exchange_over(self, exchange: Exchange) -> None:
+        self._exchanges.discard(exchange)
+        self.batch.begin()
+
+    def _knows(self, fields: Fields) -> bool:
         try:
-            self._pipeline.authenticator.authenticate(Headers(raw=fields))
+            authorization = fields.get(b"authorization", b"")
+            self._pipeline.authenticator.authenticate(authorization.decode("latin-1"))
         except Exception:  # noqa: BLE001 - refused, or a mistake of ours: the ordinary way tells
             return False
         return True

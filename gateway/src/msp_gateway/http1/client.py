@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from msp_gateway.batched_writes import WriteBatch
 from msp_gateway.http1.connection import Connection
 from msp_gateway.http1.origin import Origin, Target, request_head, target_of
 from msp_gateway.http1.pool import Pool
@@ -86,6 +87,8 @@ class Http1Upstream:
         """`tls` says whom to trust at https URLs."""
         self._connect_timeout_s = connect_timeout_s
         self._tls = tls
+        self.batch = WriteBatch()
+        """In which requests are written; for who else writes in this event loop, too."""
         self._pool = Pool()
         self._targets: dict[str, Target] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -153,7 +156,7 @@ class Http1Upstream:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, partial(self._pool.drop, origin)),
+                    lambda: Connection(loop, partial(self._pool.drop, origin), self.batch),
                     origin.host,
                     origin.port,
                     ssl=self._tls if origin.tls else None,

@@ -3,8 +3,8 @@
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from typing import cast
 
+from msp_gateway.batched_writes import WriteBatch
 from msp_gateway.http1.answer import AnswerParser
 from msp_gateway.upstream import UpstreamGarbage, UpstreamReset
 
@@ -25,13 +25,20 @@ class Connection(asyncio.Protocol):
     Or by none: who calls `on_change` is told whenever anything came, and finds it in `answer` and `error`.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost_idle: Callable[["Connection"], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_lost_idle: Callable[["Connection"], None],
+        batch: WriteBatch,
+    ) -> None:
         """`on_lost_idle` is called when the connection ends while no exchange is going on."""
         self._loop = loop
+        self._batch = batch
         self._on_lost_idle = on_lost_idle
         self._transport: asyncio.Transport | None = None
         self._answer: AnswerParser | None = None
-        self._error: Exception | None = None
+        self.error: Exception | None = None
+        """Why the exchange cannot go on; what came before may still be taken."""
         self._waiter: asyncio.Future[None] | None = None
         self._on_change: Callable[[], None] | None = None
         self._reading_paused = self._writing_paused = False
@@ -49,27 +56,22 @@ class Connection(asyncio.Protocol):
         assert self._answer is not None  # noqa: S101
         return self._answer
 
-    @property
-    def error(self) -> Exception | None:
-        """Why the exchange cannot go on; what came before may still be taken."""
-        return self._error
-
     def on_change(self, call: Callable[[], None] | None) -> None:
         """Call this whenever something came, instead of waking a task."""
         self._on_change = call
 
     def fail(self, error: Exception) -> None:
         """End the exchange with this error, and the connection with it."""
-        if self._error is None:
-            self._error = error
+        if self.error is None:
+            self.error = error
         self.abort()
         self._wake()
 
     def begin(self) -> None:
         """An exchange begins."""
-        self._answer, self._error, self._sent_whole = AnswerParser(), None, False
+        self._answer, self.error, self._sent_whole = AnswerParser(), None, False
         if self._transport is None:
-            self._error = UpstreamReset("the worker closed the connection")
+            self.error = UpstreamReset("the worker closed the connection")
 
     def write(self, parts: Sequence[bytes], *, last: bool) -> None:
         """Send these, unless the answer or the end is there already."""
@@ -91,8 +93,8 @@ class Connection(asyncio.Protocol):
         """Wait for the head of the answer. Raises UpstreamError."""
         answer = self.answer
         while not answer.head_done:
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
             await self._changed()
 
     async def read(self) -> bytes:
@@ -102,14 +104,15 @@ class Connection(asyncio.Protocol):
         while not answer.buffered_bytes:
             if answer.complete:
                 return b""
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
             await self._changed()
         return self.take()
 
     def take(self) -> bytes:
         """The body's bytes that are there; empty when there are none."""
-        answer = self.answer
+        answer = self._answer
+        assert answer is not None  # noqa: S101
         taken = answer.take()
         if self._reading_paused and answer.buffered_bytes <= BUFFERED_BYTES and self._transport is not None:
             self._reading_paused = False
@@ -138,7 +141,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = self._batch.over(transport)
         sock: socket.socket | None = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -155,7 +158,7 @@ class Connection(asyncio.Protocol):
         try:
             answer.feed(data)
         except UpstreamGarbage as error:
-            self._error = error
+            self.error = error
             self.abort()
         if answer.buffered_bytes > BUFFERED_BYTES and not self._reading_paused and self._transport:
             self._reading_paused = True
@@ -168,8 +171,8 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         if answer is None:
             self._on_lost_idle(self)
-        elif self._error is None and not (answer.complete or (exc is None and answer.end())):
-            self._error = UpstreamReset(str(exc) if exc else "the worker closed the connection")
+        elif self.error is None and not (answer.complete or (exc is None and answer.end())):
+            self.error = UpstreamReset(str(exc) if exc else "the worker closed the connection")
         self._wake()
 
     def pause_writing(self) -> None:
@@ -182,7 +185,7 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def _takes_more(self) -> bool:
-        return self._error is None and not self.answer.head_done
+        return self.error is None and not self.answer.head_done
 
     def _changed(self) -> asyncio.Future[None]:
         self._waiter = self._loop.create_future()

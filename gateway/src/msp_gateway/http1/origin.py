@@ -43,8 +43,4 @@ def target_of(url: str) -> Target:
 
 def request_head(target: Target, headers: RawHeaders, size_bytes: int) -> bytes:
     """The request's head, its empty line included. The fields come from a parser: they hold no line ends."""
-    parts = [target.start, b"%d" % size_bytes]
-    for name, value in headers:
-        parts += (b"\r\n", name, b": ", value)
-    parts.append(b"\r\n\r\n")
-    return b"".join(parts)
+    return b"\r\n".join([b"%b%d" % (target.start, size_bytes), *map(b": ".join, headers), b"", b""])

@@ -22,7 +22,7 @@ class Readers:
         shown, token = request.headers.get("authorization"), self.admin_token
         if token is not None and shows_token(shown, token.get_secret_value()):
             return None
-        identity = self.authenticator.authenticate(request.headers)
+        identity = self.authenticator.authenticate(shown or "")
         if identity.key_id:
             return identity.name
         if token is not None:  # there is an operator, and requests without a key are nobody's own

@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
-from starlette.datastructures import Headers
 
 from msp_gateway.failures import FailedTry
+from msp_gateway.fields import Fields
 from msp_gateway.record import CLIENT_LEFT_STATUS, Record
 from msp_gateway.tracing.traces import Trace
 from msp_gateway.upstream import RawHeaders
@@ -50,9 +50,12 @@ class OtelTracing:
         self._propagator = TraceContextTextMapPropagator()
         self._clock = clock
 
-    def begin(self, headers: Headers) -> Trace:
+    def begin(self, fields: Fields) -> Trace:
         """A trace, or the next part of the client's own."""
-        parent = self._propagator.extract(headers)
+        carrier = {
+            name.decode(): fields[name].decode("latin-1") for name in _CONTEXT_FIELDS if name in fields
+        }
+        parent = self._propagator.extract(carrier)
         span = self._tracer.start_span("request", parent, SpanKind.SERVER)
         return _OtelTrace(span, self._tracer, self._propagator, self._clock)
 

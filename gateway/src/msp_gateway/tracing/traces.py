@@ -2,8 +2,7 @@
 
 from typing import Protocol
 
-from starlette.datastructures import Headers
-
+from msp_gateway.fields import Fields
 from msp_gateway.record import Record
 from msp_gateway.upstream import RawHeaders
 
@@ -21,8 +20,8 @@ class Trace(Protocol):
 class Tracing(Protocol):
     """Makes traces."""
 
-    def begin(self, headers: Headers) -> Trace:
-        """A request has arrived, with these fields of the client."""
+    def begin(self, fields: Fields) -> Trace:
+        """A request has arrived, with these fields."""
 
 
 class _NoTrace:
@@ -39,6 +38,6 @@ class NoTracing:
     def __init__(self) -> None:
         self._none = _NoTrace()
 
-    def begin(self, headers: Headers) -> Trace:
+    def begin(self, fields: Fields) -> Trace:
         """The trace that is none."""
         return self._none
