@@ -100,13 +100,19 @@ async def test_the_time_in_which_the_client_takes_nothing_is_not_the_workers() -
     assert kennel.asked == 0
 
 
-async def test_a_stream_of_a_fast_worker_is_looked_at_sooner_than_one_that_is_not_known() -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_stream_of_a_fast_worker_is_looked_at_sooner_than_one_that_is_not_known(
+    at_once: bool,
+) -> None:
     kennel = Kennel(Progress.STILL)
     with kennel.dog.over_rest("fast", streams=True) as watch:
         for _ in range(200):
             kennel.timers.advance(0.02)
-            watch.arrived()
-            watch.waits()
+            if at_once:
+                watch.heard()
+            else:
+                watch.arrived()
+                watch.waits()
     await kennel.silent(31, kennel.dog.over_rest("new", streams=True))
     await kennel.silent(31, kennel.dog.over_beginning("fast"))
     with pytest.raises(Stood):

@@ -127,7 +127,7 @@ class Watchdog:
 class Watch:
     """Of one exchange, or a phase of it; from `begin` until `end`.
 
-    While the client is waited for (between `arrived` and `waits`) no silence is counted.
+    While the client is waited for (between `arrived` or `rests` and `waits`) no silence is counted.
     """
 
     __slots__ = ("_dog", "_give_up", "_since", "_stood", "_time", "begun", "gaps", "worker_id")
@@ -177,6 +177,17 @@ class Watch:
     def waits(self) -> None:
         """The worker is waited for again."""
         self._since = self._time()
+
+    def heard(self) -> None:
+        """A chunk is there, and the worker is waited for again at once."""
+        now = self._time()
+        if self.gaps is not None and self._since is not None:
+            self.gaps.note(now - self._since)
+        self._since = now
+
+    def rests(self) -> None:
+        """From now on the client is waited for."""
+        self._since = None
 
     def silent_s(self, now: float) -> float:
         """How long the worker has been waited for in vain."""

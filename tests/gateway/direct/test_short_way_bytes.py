@@ -3,10 +3,11 @@
 import asyncio
 import http.client
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Literal, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -29,6 +30,7 @@ from support.fake_worker import Exchange as Asked
 from support.fake_worker import answers_with_model
 from support.gateway_clients import settled_metrics
 from support.gateway_cluster import FakeReports, GatewayClock, worker
+from support.gateway_timers import FakeTimers
 from support.gateway_upstream import FakeUpstream
 from support.kept_worker import KeptWorker
 from support.raw_http import wire_to
@@ -45,9 +47,11 @@ class Side:
         self.written = b""
         self.reads = True
         self.ended = False
+        self.full: Callable[[], None] = lambda: None
 
     def write(self, data: bytes) -> None:
         self.written += data
+        self.full()
 
     def writelines(self, parts: Sequence[bytes]) -> None:
         self.written += b"".join(parts)
@@ -75,7 +79,8 @@ class Books:
 
     def __init__(self) -> None:
         self.replicas = Replicas(5, GatewayClock())
-        watchdog = Watchdog(Limits(5, 5), lambda worker_id: Progress.UNKNOWN)
+        self.timers = FakeTimers()
+        watchdog = Watchdog(Limits(5, 5), lambda worker_id: Progress.UNKNOWN, lambda: self.timers)
         accounts = Accounts(CollectorRegistry(), lambda: 0.0)
         self.relay = Relay(FakeUpstream(), self.replicas, FakeReports(), watchdog, worker, accounts)
         self.closed: list[str] = []
@@ -143,7 +148,7 @@ class Table:
         """The client takes more."""
         self.flow.resume_writing()
         if not self.over:
-            self.exchange.go_on()
+            self.exchange.client_reads_on()
 
     @property
     def over(self) -> bool:
@@ -281,6 +286,39 @@ def test_what_breaks_off_is_given_on_in_whole_events_and_never_ended(
     assert body.startswith(passed)
     if events and framing == "chunked":
         assert passed == b"" or passed.endswith((b"\n\n", b"\r\n\r\n"))
+
+
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n"
+
+
+async def test_a_client_that_takes_nothing_is_not_taken_for_a_worker_that_stands() -> None:
+    table = Table()
+    table.connection.data_received(STREAM)
+    table.flow.pause_writing()
+    table.connection.data_received(b"data: 2\n\n")
+    table.books.timers.advance(100)
+    await asyncio.sleep(0)
+    table.reads_again()
+    assert table.client.written.endswith(b"data: 2\n\n\r\n")
+    assert not table.over
+
+
+@pytest.mark.parametrize("slow", ["never", "before an event", "by an event"])
+async def test_a_worker_that_stands_is_given_up_whether_or_not_its_client_was_slow(slow: str) -> None:
+    table = Table()
+    table.connection.data_received(STREAM)
+    if slow != "never":
+        if slow == "by an event":
+            table.client.full = table.flow.pause_writing
+        else:
+            table.flow.pause_writing()
+        table.connection.data_received(b"data: 2\n\n")
+        assert table.flow.write_paused
+        table.client.full = lambda: None
+        table.reads_again()
+    table.books.timers.advance(100)
+    await asyncio.sleep(0)
+    assert len(table.handed) == 1
 
 
 async def test_a_slow_reader_gets_a_long_answer_byte_for_byte() -> None:

@@ -77,10 +77,30 @@ class Exchange:
         self._connection.on_change(self.go_on)
 
     def go_on(self) -> None:
-        """Something came from the worker, or the client takes more."""
+        """Pass on what came from the worker, unless the client is slow: then the worker is held back, too."""
         try:
-            if self._part_of is not None or self._begin():
-                self._pass_on()
+            if self._part_of is None and not self._begin():
+                return
+            head, connection, part_of = self._head, self._connection, self._part_of
+            assert part_of is not None  # noqa: S101
+            last = b""
+            # What is in this loop is done for every event of a stream.
+            while not self._cycle.flow.write_paused:
+                if head.buffered_bytes:
+                    part = part_of(head.take())
+                    if connection.reading_paused:
+                        connection.read_on()
+                    if head.buffered_bytes or not head.complete:
+                        self._watch.heard()
+                        self._answer.part(part)
+                        continue
+                    last = part
+                if head.complete:
+                    self._end(last)
+                elif connection.error is not None:
+                    self._broke(connection.error)
+                return
+            self._watch.rests()
         except Exception:
             # A mistake of ours: the client must not wait for ever, nor the books stay open.
             log.exception("the relay broke", extra={"request_id": self._passage.record.request_id})
@@ -89,6 +109,11 @@ class Exchange:
                 self._close()
             finally:
                 self._cycle.transport.abort()
+
+    def client_reads_on(self) -> None:
+        """The client was slow, and takes more now."""
+        self._watch.waits()
+        self.go_on()
 
     def client_left(self) -> None:
         """The client's connection has ended."""
@@ -125,39 +150,20 @@ class Exchange:
         self._answer.begin(GOOD, [*fields, *self._place.fields])
         return True
 
-    def _pass_on(self) -> None:
-        """All that is there, unless the client is slow: then the worker is held back, too."""
-        # What is in this loop is done for every event of a stream.
-        passed, connection, head = self._passed, self._connection, self._head
-        part_of, watch = self._part_of, self._watch
+    def _end(self, last: bytes) -> None:
+        passed = self._passed
         assert passed is not None  # noqa: S101
-        assert part_of is not None  # noqa: S101
-        while not self._cycle.flow.write_paused:
-            if head.buffered_bytes:
-                watch.arrived()
-                part = part_of(connection.take())
-                if head.buffered_bytes or not head.complete:
-                    self._answer.part(part)
-                    continue
-                passed.last = part
-            if head.complete:
-                self._end(passed)
-            elif connection.error is not None:
-                self._broke(passed, connection.error)
-            else:
-                watch.waits()
-            return
-
-    def _end(self, passed: Passed) -> None:
         if passed.events is not None:
-            passed.last += passed.events.rest()
-        self._answer.end(passed.last)
+            last += passed.events.rest()
+        self._answer.end(last)
         self._passage.record.complete = True
         self._pipeline.relay.went_well(self._worker, self._passage.record)
         self._close()
         self._answer.over()
 
-    def _broke(self, passed: Passed, error: Exception) -> None:
+    def _broke(self, error: Exception) -> None:
+        passed = self._passed
+        assert passed is not None  # noqa: S101
         relay, call, record = self._pipeline.relay, self._begun.call, self._passage.record
         # What calls this belongs to the worker's connection, which an earlier request has made.
         token = REQUEST_ID.set(record.request_id)

@@ -37,7 +37,7 @@ class DirectProtocol(LimitedProtocol):
         """Called by the transport."""
         super().resume_writing()
         if self._exchange is not None:
-            self._exchange.go_on()
+            self._exchange.client_reads_on()
 
     def on_headers_complete(self) -> None:
         """Called by the parser. For requests of this way, what of uvicorn's work they need."""

@@ -41,7 +41,9 @@ class Connection(asyncio.Protocol):
         """Why the exchange cannot go on; what came before may still be taken."""
         self._waiter: asyncio.Future[None] | None = None
         self._on_change: Callable[[], None] | None = None
-        self._reading_paused = self._writing_paused = False
+        self.reading_paused = False
+        """Whether the worker is held back."""
+        self._writing_paused = False
         self._sent_whole = False
         self.idle_since = 0.0
 
@@ -114,19 +116,24 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         assert answer is not None  # noqa: S101
         taken = answer.take()
-        if self._reading_paused and answer.buffered_bytes <= BUFFERED_BYTES and self._transport is not None:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        if self.reading_paused:
+            self.read_on()
         return taken
+
+    def read_on(self) -> None:
+        """Read again where reading was paused, if enough was taken."""
+        if self.answer.buffered_bytes <= BUFFERED_BYTES and self._transport is not None:
+            self.reading_paused = False
+            self._transport.resume_reading()
 
     def release(self) -> bool:
         """The exchange is over. True if the connection may be kept for another, else it is closed now."""
         self._on_change = None
         answer, self._answer = self._answer, None
         if answer is not None and answer.reusable and self._sent_whole and self.open:
-            if self._reading_paused and self._transport is not None:
+            if self.reading_paused and self._transport is not None:
                 # What was not read is thrown away; only from a reading connection is its end learnt.
-                self._reading_paused = False
+                self.reading_paused = False
                 self._transport.resume_reading()
             return True
         if answer is not None:
@@ -160,10 +167,13 @@ class Connection(asyncio.Protocol):
         except UpstreamGarbage as error:
             self.error = error
             self.abort()
-        if answer.buffered_bytes > BUFFERED_BYTES and not self._reading_paused and self._transport:
-            self._reading_paused = True
+        if answer.buffered_bytes > BUFFERED_BYTES and not self.reading_paused and self._transport:
+            self.reading_paused = True
             self._transport.pause_reading()
-        self._wake()
+        if self._on_change is not None:
+            self._on_change()
+        else:
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop, once."""
