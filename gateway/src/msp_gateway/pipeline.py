@@ -152,7 +152,8 @@ class Pipeline:
         self.accounts.read(record)
         passage.request = request
         record.requested_model, record.stream = head.model, head.stream
-        passage.choices = self._choices(path, head, passage.identity)
+        catalogue = self.catalogue()
+        passage.choices = self._choices(path, head, passage.identity, catalogue)
         model_id = passage.choices[0].model_id
         length = passage.fields.get(b"content-length", b"")
         ask = Ask(
@@ -160,7 +161,7 @@ class Pipeline:
             head=head,
             request_id=record.request_id,
             model_id=model_id,
-            replicas=self.resolver.serving(model_id, path, self.catalogue()),
+            replicas=self.resolver.serving(model_id, path, catalogue),
             # What a recording has of bytes says nothing of tokens.
             body_bytes=int(length) if length.isdigit() and not path.multipart else 0,
             progress=record,
@@ -203,7 +204,9 @@ class Pipeline:
                 if begun is None:
                     if waits:
                         # Chosen anew: much may have changed while the request waited.
-                        passage.choices = self._choices(passage.path, request.head, passage.identity)
+                        passage.choices = self._choices(
+                            passage.path, request.head, passage.identity, self.catalogue()
+                        )
                     begun = Begun(self.call(passage), self.candidates(passage))
                 last = await self.relay.run(begun.call, begun.candidates, record, out, begun.sent)
         finally:
@@ -230,9 +233,11 @@ class Pipeline:
             raise
         await self.go_on(passage, place, receive, out)
 
-    def _choices(self, path: RelayPath, head: Head, identity: Identity) -> Sequence[Choice]:
+    def _choices(
+        self, path: RelayPath, head: Head, identity: Identity, catalogue: Catalogue
+    ) -> Sequence[Choice]:
         """The models that may answer this key, the preferred one first."""
-        choices = self.resolver.choices(head.model, path, self.catalogue())
+        choices = self.resolver.choices(head.model, path, catalogue)
         return allowed(identity, choices, named=head.model is not None)
 
 
