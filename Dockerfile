@@ -1,7 +1,7 @@
 # One pattern for every image: the member's locked dependencies, then our own code, then a slim final stage.
 #   docker build --build-arg MEMBER=gateway -t msp/gateway .
 # Works with the classic builder of Docker 20.10 too: no BuildKit syntax.
-ARG BASE_IMAGE=python:3.11-slim-bookworm
+ARG BASE_IMAGE=python:3.13-slim-trixie
 
 FROM ${BASE_IMAGE} AS dependencies
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 UV_LINK_MODE=copy UV_NO_CACHE=1

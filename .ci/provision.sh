@@ -7,7 +7,7 @@
 
 provision_dir=${MSP_PROVISION_DIR:-$HOME/.cache/msp-provision}
 compose_version=v2.40.3
-base_image=python:3.11-slim-bookworm
+base_image=python:3.13-slim-trixie
 # Must equal the default of MINIO_IMAGE in docker-compose.yml; a test compares them.
 minio_image=pgsty/silo:RELEASE.2026-09-16T00-00-00Z
 # Must equal the default of PROMETHEUS_IMAGE in docker-compose.monitoring.yml; a test compares them.
@@ -89,7 +89,7 @@ base_image_from_debian() {
     docker image inspect "$base_image" >/dev/null 2>&1 && return
     local root=$provision_dir/base-root
     rm -rf "$root"
-    debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates bookworm "$root" \
+    debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates trixie "$root" \
         >"$provision_dir/debootstrap.log" 2>&1 || return 1
     # Certificates that this machine trusts, so that package indexes can be reached from builds.
     cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"

@@ -155,7 +155,7 @@ build_images() {
     compose --profile '*' build || die "$EXIT_FAILED" "an image could not be built; the lines above say why. Run this again"
     COMPOSE_FILES=("${carried[0]}")
     docker build --build-arg MEMBER=cli --build-arg PACKAGE=msp_cli \
-        --build-arg "BASE_IMAGE=$(setting_or BASE_IMAGE python:3.11-slim-bookworm)" -t "$CLI_IMAGE" "$REPOSITORY" ||
+        --build-arg "BASE_IMAGE=$(setting_or BASE_IMAGE python:3.13-slim-trixie)" -t "$CLI_IMAGE" "$REPOSITORY" ||
         die "$EXIT_FAILED" "$CLI_IMAGE could not be built; the lines above say why. Run this again"
     mark_done build "$digest"
 }

@@ -12,7 +12,7 @@ from support.compose_waiting import leftovers
 
 pytestmark = pytest.mark.stack
 
-BASE = "python:3.11-slim-bookworm"
+BASE = "python:3.13-slim-trixie"
 LIMIT_MB = 250
 """Beyond the base image."""
 

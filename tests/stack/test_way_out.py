@@ -27,7 +27,7 @@ OTHER_PORT = 8999
 PROBE = """\
 services:
   probe:
-    image: python:3.11-slim-bookworm
+    image: python:3.13-slim-trixie
     pull_policy: never
     command: [python3, -m, http.server, "8000"]
     init: true

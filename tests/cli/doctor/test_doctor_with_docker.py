@@ -16,7 +16,7 @@ from msp_cli.doctor.site import Unknown
 pytestmark = pytest.mark.stack
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-IMAGE = "python:3.11-slim-bookworm"
+IMAGE = "python:3.13-slim-trixie"
 
 
 @pytest.fixture
