@@ -19,7 +19,8 @@ from support.servers import free_port
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    return make_authority(tmp_path, "127.0.0.1")
+    # The official client is as strict as its Python.
+    return make_authority(tmp_path, "127.0.0.1", by_the_book=True)
 
 
 async def test_the_official_client_chats_and_plain_http_is_not_answered(

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from msp_cli.models_file import DeclaredModel
+from msp_common.tls import forgiving
 
 # The registry's own rules (msp_registry.hub.selection), which it applies again and with more to say.
 _PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack", ".ot", ".joblib"})
@@ -109,7 +110,7 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
 
 def hub_client(authorities: str | None) -> httpx.Client:
     """A client that minds proxies of the environment; `authorities` is a PEM file of further ones."""
-    context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or None)
+    context = forgiving(ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or None))
     if authorities:
         context.load_verify_locations(authorities)
     return httpx.Client(verify=context, timeout=30, follow_redirects=False)

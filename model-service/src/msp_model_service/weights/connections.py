@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from msp_common.tls import forgiving
+
 _CONNECT_S = 10.0
 _STALL_S = 60.0
 _REDIRECTS = 5
@@ -133,7 +135,7 @@ class Connections:
         host = address.hostname or ""
         if address.scheme == "http":
             return http.client.HTTPConnection(host, address.port, timeout=_CONNECT_S)
-        self._tls = self._tls or ssl.create_default_context()
+        self._tls = self._tls or forgiving(ssl.create_default_context())
         return http.client.HTTPSConnection(host, address.port, timeout=_CONNECT_S, context=self._tls)
 
     def _give_back(

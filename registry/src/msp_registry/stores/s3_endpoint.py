@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 import certifi
 import urllib3
 from urllib3.connection import HTTPConnection
+from urllib3.util.ssl_ import create_urllib3_context
+
+from msp_common.tls import forgiving
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def http_pool(connections: int = 4, *, read_s: float = 60) -> urllib3.PoolManage
         timeout=urllib3.Timeout(connect=5, read=read_s),
         socket_options=_socket_options(),
         cert_reqs="CERT_REQUIRED",
+        ssl_context=forgiving(create_urllib3_context()),
         ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
         # Retry-After is not waited for: MinIO asks for a minute while it starts, and a thread would sleep it.
         retries=urllib3.Retry(
