@@ -12,16 +12,14 @@ from msp_common.logs import REQUEST_ID
 HEADER = "x-request-id"
 # The second is the header that OpenAI documents for ids that the client chooses.
 _OWN, _OPENAIS = HEADER.encode(), b"x-client-request-id"
-_ACCEPTED = frozenset({_OWN, _OPENAIS})
 _USABLE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def request_id_for(fields: Mapping[bytes, bytes]) -> str:
     """The id that the client chose in these header fields, if it is short plain ASCII, else a new one."""
-    if not _ACCEPTED.isdisjoint(fields):
-        for name in (_OWN, _OPENAIS):
-            if name in fields and _USABLE.fullmatch(chosen := fields[name].decode("latin-1")):
-                return chosen
+    for name in (_OWN, _OPENAIS):
+        if name in fields and _USABLE.fullmatch(chosen := fields[name].decode("latin-1")):
+            return chosen
     # No secret: nobody gains by guessing one. The operating system is not asked for each.
     return f"req_{getrandbits(128):032x}"
 

@@ -1,6 +1,5 @@
 """Which header fields cross the gateway, in either direction."""
 
-from msp_gateway.fields import Fields
 from msp_gateway.upstream import RawHeaders
 
 HOP_BY_HOP = frozenset(
@@ -36,22 +35,18 @@ _AS_IS = (b"accept-encoding", b"identity")
 _NOT_FOR_CLIENTS = HOP_BY_HOP | {b"date", b"server", b"set-cookie", b"x-request-id"}
 
 
-def for_worker(client_fields: Fields, request_id: str) -> list[tuple[bytes, bytes]]:
+def for_worker(client_headers: RawHeaders, request_id: str) -> list[tuple[bytes, bytes]]:
     """The client's fields that go on, with the request id. The answer is asked for uncompressed, as is."""
-    kept = [field for field in client_fields.raw if field[0] not in _NOT_FOR_WORKERS]
-    if b"connection" in client_fields:
-        kept = _without_named(kept, client_fields.raw)
-    kept += (_AS_IS, (b"x-request-id", request_id.encode()))
-    return kept
+    fields = _without(client_headers, _NOT_FOR_WORKERS)
+    fields += (_AS_IS, (b"x-request-id", request_id.encode()))
+    return fields
 
 
 def for_client(worker_headers: RawHeaders, request_id: str) -> list[tuple[bytes, bytes]]:
     """The worker's fields that go on, with the request id."""
-    kept = [field for field in worker_headers if field[0] not in _NOT_FOR_CLIENTS]
-    if b"connection" in dict(worker_headers):
-        kept = _without_named(kept, worker_headers)
-    kept.append((b"x-request-id", request_id.encode()))
-    return kept
+    fields = _without(worker_headers, _NOT_FOR_CLIENTS)
+    fields.append((b"x-request-id", request_id.encode()))
+    return fields
 
 
 def value_of(headers: RawHeaders, name: bytes) -> bytes | None:
@@ -59,8 +54,10 @@ def value_of(headers: RawHeaders, name: bytes) -> bytes | None:
     return dict(headers[::-1]).get(name)
 
 
-def _without_named(kept: list[tuple[bytes, bytes]], headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """Without the fields that the Connection fields of `headers` name: they concern one connection, too."""
+def _without(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    kept = [field for field in headers if field[0] not in dropped]
+    if len(kept) == len(headers) or b"connection" not in dict(headers):
+        return kept
     named = b",".join([value for name, value in headers if name == b"connection"])
     gone = {token.strip().lower() for token in named.split(b",")}
     return [field for field in kept if field[0] not in gone]

@@ -171,7 +171,7 @@ class Pipeline:
 
     def call(self, passage: Passage) -> Call:
         """The request as it goes to workers."""
-        fields = passage.trace.fields(for_worker(passage.fields, passage.record.request_id))
+        fields = passage.trace.fields(for_worker(passage.fields.raw, passage.record.request_id))
         return Call(passage.path.path, fields, _request_of(passage))
 
     def candidates(self, passage: Passage) -> Sequence[Candidate]:

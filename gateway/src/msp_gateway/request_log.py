@@ -35,8 +35,7 @@ class RequestLog:
         self._line = _json_line if format == "json" else _console_line
         self._write = write
         self._now = now
-        self._second, self._to_the_second = -1, ""
-        self._ms, self._moment = -1, ""
+        self._second, self._moment = -1, ""
         self._lines: list[str] = []
 
     def __call__(self, record: Record, status: int, duration_s: float) -> None:
@@ -55,13 +54,11 @@ class RequestLog:
                 sys.stderr.flush()
 
     def _time(self) -> str:
-        ms = int(self._now() * 1000)
-        if ms != self._ms:
-            second, rest = divmod(ms, 1000)
-            if second != self._second:
-                self._to_the_second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._second, self._ms, self._moment = second, ms, f"{self._to_the_second}.{rest:03d}Z"
-        return self._moment
+        now = self._now()
+        second = int(now)
+        if second != self._second:
+            self._second, self._moment = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._moment}.{int((now - second) * 1000):03d}Z"
 
 
 def _json_line(moment: str, record: Record, status: int, duration_s: float) -> str:
