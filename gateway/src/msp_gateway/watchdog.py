@@ -170,8 +170,7 @@ class Watch:
 
     def arrived(self) -> None:
         """A chunk is there; from now on the client is waited for."""
-        if self.gaps is not None and self._since is not None:
-            self.gaps.note(self._time() - self._since)
+        self.heard()
         self._since = None
 
     def waits(self) -> None:

@@ -144,3 +144,13 @@ def test_what_is_no_http_is_garbage(data: bytes) -> None:
 def test_a_head_without_end_is_garbage(data: bytes) -> None:
     with pytest.raises(UpstreamGarbage):
         parsed(data, 1000)
+
+
+def test_fields_of_all_heads_and_of_trailers_are_counted_together() -> None:
+    field = b"X-A: " + b"x" * (MAX_HEAD_BYTES * 2 // 3) + b"\r\n"
+    informational = b"HTTP/1.1 100 Continue\r\n" + field + b"\r\n"
+    with pytest.raises(UpstreamGarbage):
+        parsed(informational + b"HTTP/1.1 200 OK\r\n" + field + b"\r\n", len(informational))
+    head = CHUNKED[:-2] + field + b"\r\n"
+    with pytest.raises(UpstreamGarbage):
+        parsed(head + b"0\r\n" + field + b"\r\n", len(head))

@@ -24,10 +24,10 @@ class AnswerParser:
     """Takes bytes, gives status, fields and body. Informational answers (1xx) and trailers are dropped."""
 
     __slots__ = (
-        "_bytes",
         "_ends_with_connection",
         "_field_bytes",
         "_fields",
+        "_head_bytes",
         "_keeps_alive",
         "_parser",
         "_parts",
@@ -42,7 +42,7 @@ class AnswerParser:
     def __init__(self) -> None:
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._parts: list[bytes] = []
-        self._bytes = self._field_bytes = self._fields = 0
+        self._head_bytes = self._field_bytes = self._fields = 0
         self._keeps_alive = self._ends_with_connection = False
         self.received = False
         """Whether any byte came at all."""
@@ -65,8 +65,6 @@ class AnswerParser:
     def feed(self, data: bytes) -> None:
         """Take bytes as they came. Raises UpstreamGarbage."""
         self.received = True
-        if not self.head_done:
-            self._bytes += len(data)
         if self._parser is None:
             self._keeps_alive = False  # surplus
             return
@@ -79,8 +77,10 @@ class AnswerParser:
                 raise UpstreamGarbage(str(cause) or type(cause).__name__) from None
         if self.complete:
             self._parser = None  # parser and callbacks refer to each other: leave nothing to the collector
-        elif not self.head_done and (self._bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_FIELDS):
-            raise UpstreamGarbage(f"the head of the answer is longer than {MAX_HEAD_BYTES} bytes")
+        elif not self.head_done:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                raise UpstreamGarbage(f"the head of the answer is longer than {MAX_HEAD_BYTES} bytes")
 
     def end(self) -> bool:
         """The connection has ended. True if that is the answer's regular end."""
@@ -119,17 +119,20 @@ class AnswerParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser, for trailers too."""
+        self._fields += 1
+        self._field_bytes += len(name) + len(value)
+        if self._fields > MAX_FIELDS or self._field_bytes > MAX_HEAD_BYTES:
+            raise UpstreamGarbage(
+                f"the answer has more than {MAX_FIELDS} fields, or more than {MAX_HEAD_BYTES} bytes of them"
+            )
         if not self.head_done:
             self.headers.append((name.lower(), value))
-        else:
-            self._count([(name, value)])
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         assert self._parser is not None  # noqa: S101
         status = self._parser.get_status_code()
         version = self._parser.get_http_version()
-        self._count(self.headers)
         if status == 101 or not 100 <= status < 600 or version not in ("1.1", "1.0"):
             raise UpstreamGarbage(f"HTTP/{version} with status {status}")
         if status < 200:
@@ -137,15 +140,14 @@ class AnswerParser:
             return
         self.status = status
         self._ends_with_connection = status not in (204, 304)
-        by_name = dict(self.headers)
-        if b"content-length" in by_name:
-            self._ends_with_connection = False
-        if b"transfer-encoding" in by_name:
-            self._ends_with_connection = False
-            for name, value in self.headers:
+        for name, value in self.headers:
+            if name == b"transfer-encoding":
                 # Any other coding would have to be undone here, since it ends at this connection.
-                if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+                if value.strip().lower() != b"chunked":
                     raise UpstreamGarbage(f"transfer-encoding {value[:50]!r}")
+                self._ends_with_connection = False
+            elif name == b"content-length":
+                self._ends_with_connection = False
         self._keeps_alive = self._parser.should_keep_alive()
         self.head_done = True
 
@@ -158,13 +160,3 @@ class AnswerParser:
         """Called by the parser, for informational answers too."""
         if self.head_done:
             self.complete = True
-
-    def _count(self, fields: list[tuple[bytes, bytes]]) -> None:
-        self._fields += len(fields)
-        if self._bytes > MAX_HEAD_BYTES or self.head_done:
-            # Nearly all heads are far from it: the bytes of those are not looked at one by one.
-            self._field_bytes += sum(len(name) + len(value) for name, value in fields)
-        if self._fields > MAX_FIELDS or self._field_bytes > MAX_HEAD_BYTES:
-            raise UpstreamGarbage(
-                f"the answer has more than {MAX_FIELDS} fields, or more than {MAX_HEAD_BYTES} bytes of them"
-            )

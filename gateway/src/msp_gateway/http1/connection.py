@@ -113,9 +113,7 @@ class Connection(asyncio.Protocol):
 
     def take(self) -> bytes:
         """The body's bytes that are there; empty when there are none."""
-        answer = self._answer
-        assert answer is not None  # noqa: S101
-        taken = answer.take()
+        taken = self.answer.take()
         if self.reading_paused:
             self.read_on()
         return taken
@@ -170,10 +168,7 @@ class Connection(asyncio.Protocol):
         if answer.buffered_bytes > BUFFERED_BYTES and not self.reading_paused and self._transport:
             self.reading_paused = True
             self._transport.pause_reading()
-        if self._on_change is not None:
-            self._on_change()
-        else:
-            self._wake()
+        self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop, once."""
