@@ -220,7 +220,7 @@ def test_the_defaults_own_stand_ins_come_before_any_other_model_of_its_type() ->
 
 def test_the_catalogue_is_made_anew_only_when_something_has_changed() -> None:
     clock, workers = GatewayClock(), [[A_LLM]]
-    catalogues = Catalogues(lambda: workers[0], (), {}, RoutingRules(), clock)
+    catalogues = Catalogues(lambda: workers[0], (), {}, RoutingRules(), clock).now
     early = catalogues()
     clock.now += 11
     late = catalogues()
@@ -234,27 +234,26 @@ def test_the_catalogue_is_made_anew_only_when_something_has_changed() -> None:
 def test_what_was_resolved_holds_for_one_catalogue_only() -> None:
     resolver = Resolver()
     both, one = known(A_LLM, B_LLM), known(B_LLM)
-    assert resolver.choices("org/a", CHAT, both) == (Choice("org/a"),)
-    assert resolver.choices("org/a", CHAT, both) is resolver.choices("org/a", CHAT, both)
-    assert resolver.serving("org/a", CHAT, both) == [A_LLM]
+    [option] = resolver.options("org/a", CHAT, both)
+    assert (option.model_id, option.when_unavailable, option.workers) == ("org/a", True, [A_LLM])
+    assert [candidate.worker for candidate in option.candidates.values()] == [A_LLM]
+    assert resolver.options("org/a", CHAT, both) is resolver.options("org/a", CHAT, both)
     with pytest.raises(ModelNotFound):
-        resolver.choices("org/a", CHAT, one)
-    assert resolver.serving("org/a", CHAT, one) == []
-    assert resolver.serving("org/b", EMBED, one) == []
-    assert resolver.serving("org/b", CHAT, one) == [B_LLM]
+        resolver.options("org/a", CHAT, one)
+    assert [option.workers for option in resolver.options("org/b", CHAT, one)] == [[B_LLM]]
 
 
 def test_names_that_clients_make_up_do_not_pile_up() -> None:
     resolver = Resolver()
     catalogue = known(A_LLM, rules={"aliases": {f"nick{n}": "org/a" for n in range(MAX_REMEMBERED + 10)}})
     for n in range(MAX_REMEMBERED + 10):
-        resolver.choices(f"nick{n}", CHAT, catalogue)
-    assert len(resolver._choices) <= MAX_REMEMBERED
+        resolver.options(f"nick{n}", CHAT, catalogue)
+    assert len(resolver._options) <= MAX_REMEMBERED
 
 
 def test_while_the_gateway_settles_a_catalogue_is_not_made_for_each_request() -> None:
     clock, workers = GatewayClock(), [A_LLM]
-    catalogues = Catalogues(lambda: workers, (), {}, RoutingRules(), clock)
+    catalogues = Catalogues(lambda: workers, (), {}, RoutingRules(), clock).now
     first = catalogues()
     clock.now += 1
     assert catalogues() is first

@@ -18,7 +18,7 @@ def test_the_page_is_the_one_that_prometheus_s_own_client_writes() -> None:
         done.add(what)
         their_done.labels(what).inc()
     for by in (1, 1, -1):
-        open_.add("/v1", by=by)
+        open_.of("/v1").value += by
         their_open.labels("/v1").inc(by)
     for value in (0.0, 0.005, 0.0051, 0.5, 1, 601):
         took.add(value, "/v1", "m")

@@ -9,8 +9,9 @@ from fastapi import FastAPI
 
 from msp_common.contracts.workers import Worker
 from msp_gateway.direct.exchange import Exchange
+from msp_gateway.direct.ordinary import Ordinary
 from msp_gateway.direct.protocol import direct_protocol
-from msp_gateway.direct.way import Ordinary, ShortWay
+from msp_gateway.direct.way import ShortWay
 from msp_gateway.settings import GatewaySettings
 from support.gateway_clients import CHAT, post
 from support.gateway_cluster import Cluster, FakeDirectory

@@ -8,12 +8,13 @@ the tests hold it.
 import asyncio
 import json
 from dataclasses import dataclass
-from enum import Enum, auto
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 try:
     import httptools
+    from uvicorn.config import Config
     from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+    from uvicorn.server import ServerState
 except ModuleNotFoundError as missing:
     raise SystemExit(
         f"cannot start: the package {missing.name} is missing; install the program with all it depends on"
@@ -44,14 +45,8 @@ class ConnectionLimits:
     """Requests that wait behind the one being answered."""
 
 
-class _Waits(Enum):
-    """What the server waits for from the client."""
-
-    NOTHING = auto()
-    REQUEST = auto()
-    HEAD = auto()
-    BODY = auto()
-    UNWANTED_BODY = auto()
+Waits = Literal["nothing", "request", "head", "body", "unwanted body"]
+"""What the server waits for from the client."""
 
 
 class _Refused(Exception):
@@ -64,23 +59,32 @@ class LimitedProtocol(HttpToolsProtocol):
     limits: ConnectionLimits
     sweeper: "_Sweeper"
 
-    _answers: JoinedWrites
-    _waits = _Waits.NOTHING
-    _since = 0.0
-    _head_bytes = 0
-    _arriving = 0
-    _beside_body = 0
-    _begun = False
-    _running: RequestResponseCycle | None = None
-    _unsent = 0
-    _unsent_since = 0.0
-    _refusal: tuple[int, str] | None = None
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """As uvicorn calls it, for each connection."""
+        super().__init__(config, server_state, app_state, _loop)
+        # Not as defaults of the class: what a class has is found slowly in its instances.
+        self._waits: Waits = "nothing"
+        self._since = 0.0
+        self._head_bytes = 0
+        self._arriving = 0
+        self._beside_body = 0
+        self._begun = False
+        self._running: RequestResponseCycle | None = None
+        self._unsent = 0
+        self._unsent_since = 0.0
+        self._refusal: tuple[int, str] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the event loop."""
         super().connection_made(transport)
         self._answers = JoinedWrites(transport, self.loop)
-        self._wait_for(_Waits.HEAD)
+        self._wait_for("head")
         self.sweeper.add(self, self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -91,20 +95,20 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
-        if self._waits is _Waits.BODY:
+        if self._waits == "body":
             self._since = self.loop.time()
             self._beside_body += len(data)
         self._arriving = len(data)
         self._feed(data)
-        if self._waits is _Waits.BODY:
+        if self._waits == "body":
             if self._beside_body > self.limits.head_bytes:
                 self._refuse(431, f"More than {self.limits.head_bytes} bytes of trailers.")
-        elif self._waits is _Waits.HEAD:
+        elif self._waits == "head":
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.head_bytes and not self.transport.is_closing():
                 self._refuse(431, f"The head of the request is longer than {self.limits.head_bytes} bytes.")
-        elif self._waits is _Waits.REQUEST:
-            self._wait_for(_Waits.HEAD)  # empty lines between requests, which uvicorn would take for ever
+        elif self._waits == "request":
+            self._wait_for("head")  # empty lines between requests, which uvicorn would take for ever
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -139,7 +143,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Called by the parser."""
         super().on_message_begin()
         self._begun = True
-        self._wait_for(_Waits.HEAD)
+        self._wait_for("head")
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
@@ -160,7 +164,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= self.limits.pipelined:
             self._refusal = 400, f"More than {self.limits.pipelined} requests are waiting on this connection."
             raise _Refused
-        self._wait_for(_Waits.BODY)
+        self._wait_for("body")
         self._beside_body = 0
 
     def on_body(self, body: bytes) -> None:
@@ -180,7 +184,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _request_is_there(self) -> None:
         self._begun = False
-        self._waits = _Waits.NOTHING
+        self._waits = "nothing"
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -189,16 +193,16 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Called by uvicorn at the end of an answer. As uvicorn's, but for a timer for each request."""
-        if self._waits is _Waits.BODY:
-            self._wait_for(_Waits.UNWANTED_BODY)
+        if self._waits == "body":
+            self._wait_for("unwanted body")
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        elif self._waits is _Waits.NOTHING:
-            self._wait_for(_Waits.REQUEST)
+        elif self._waits == "nothing":
+            self._wait_for("request")
 
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn for what is no HTTP."""
@@ -213,23 +217,23 @@ class LimitedProtocol(HttpToolsProtocol):
         elif now - self._unsent_since > self.limits.unread_s:
             self.transport.abort()
             return
-        if self.transport.is_closing() or self._waits is _Waits.NOTHING:
+        if self.transport.is_closing() or self._waits == "nothing":
             return
-        if self._waits is _Waits.BODY:
+        if self._waits == "body":
             if self.flow.read_paused:
                 self._since = now  # the application is the one that takes its time
             elif now - self._since > self.limits.body_gap_s:
                 self._refuse(408, f"No byte of the request's body came for {self.limits.body_gap_s:g} s.")
-        elif self._waits is _Waits.REQUEST:
+        elif self._waits == "request":
             if now - self._since > self.timeout_keep_alive:
                 self.transport.close()
         elif now - self._since > self.limits.head_s:
-            if self._begun and self._waits is _Waits.HEAD:
+            if self._begun and self._waits == "head":
                 self._refuse(408, f"The head of the request did not end within {self.limits.head_s:g} s.")
             else:
                 self.transport.close()
 
-    def _wait_for(self, what: _Waits) -> None:
+    def _wait_for(self, what: Waits) -> None:
         self._waits, self._since, self._head_bytes = what, self.loop.time(), 0
 
     def _refuse(self, status: int, message: str) -> None:

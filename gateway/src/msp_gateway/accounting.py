@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from msp_gateway.record import CLIENT_LEFT_STATUS, Record
 from msp_gateway.request_log import log_fields
-from msp_gateway.tallies import Distribution, Series, Tallies, Tally
+from msp_gateway.tallies import Count, Distribution, Series, Tallies, Tally
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _ADDED_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
@@ -107,11 +107,11 @@ class Accounts:
             )
         )
 
-        self._times: dict[tuple[str, str], _Times] = {}
+        self._ends: dict[tuple[str, str | None, str | None, int | None], _End] = {}
 
     def open(self, request_id: str, path: str) -> Record:
         """A request has arrived. Every record that is opened must be closed."""
-        self._in_flight.add(path)
+        self._in_flight.of(path).value += 1
         record = Record(request_id, path, self._clock(), self._now())
         self._on_open(record)
         return record
@@ -133,47 +133,54 @@ class Accounts:
         """The request has ended, in whatever way."""
         record.ended = self._clock()
         duration_s = record.ended - record.started
-        # Only models and keys that exist become labels: a client could make up any number of others.
-        path, model = record.path, record.model or ""
-        status = record.status or CLIENT_LEFT_STATUS
-        self._in_flight.add(path, by=-1)
-        self._requests.add(path, model, record.identity or "", str(status))
-        times = self._times_of(path, model)
-        times.duration_s.add(duration_s)
-        if (cause := record.cause) is not None:
-            self._errors.add(path, model, cause)
+        what = record.path, record.model, record.identity, record.status
+        end = self._ends.get(what)
+        if end is None:
+            end = self._ends[what] = self._end(*what)
+        end.in_flight.value -= 1
+        end.requests.value += 1
+        end.duration_s.add(duration_s)
+        if not (record.complete and end.status < 400) and (cause := record.cause) is not None:
+            self._errors.add(record.path, end.model, cause)
         if record.first_byte is not None:
-            times.first_byte_s.add(record.first_byte - record.started)
+            end.first_byte_s.add(record.first_byte - record.started)
             if not record.complete:
-                self._incomplete.add(path, model)
+                self._incomplete.add(record.path, end.model)
         if record.waited_s is not None:
-            times.queue_s.add(record.waited_s)
+            end.queue_s.add(record.waited_s)
         if (added_s := record.added_s) is not None:
-            times.added_s.add(added_s)
+            end.added_s.add(added_s)
         if record.resumed is not None:
-            self._resumes.add(model, record.resumed)
+            self._resumes.add(end.model, record.resumed)
         for tried in record.failed:
             self._failed_tries.add(tried.model_id, tried.what.value)
         for _, asked_model, _ in record.asked[1:]:
             self._retries.add(asked_model)
-        self._log(record, status, duration_s)
+        self._log(record, end.status, duration_s)
 
-    def _times_of(self, path: str, model: str) -> "_Times":
-        times = self._times.get((path, model))
-        if times is None:
-            times = self._times[path, model] = _Times(
-                self._first_byte_s.of(path, model),
-                self._added_s.of(path),
-                self._queue_s.of(path, model),
-                self._duration_s.of(path, model),
-            )
-        return times
+    def _end(self, path: str, known_model: str | None, identity: str | None, status: int | None) -> "_End":
+        # Only models and keys that exist become labels: a client could make up any number of others.
+        model, told = known_model or "", status or CLIENT_LEFT_STATUS
+        return _End(
+            model=model,
+            status=told,
+            in_flight=self._in_flight.of(path),
+            requests=self._requests.of(path, model, identity or "", str(told)),
+            first_byte_s=self._first_byte_s.of(path, model),
+            added_s=self._added_s.of(path),
+            queue_s=self._queue_s.of(path, model),
+            duration_s=self._duration_s.of(path, model),
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class _Times:
-    """What every request of one path and model is counted in."""
+class _End:
+    """What every request is counted in that has the same path, model, key and status."""
 
+    model: str
+    status: int
+    in_flight: Count
+    requests: Count
     first_byte_s: Series
     added_s: Series
     queue_s: Series

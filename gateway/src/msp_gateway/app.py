@@ -93,7 +93,9 @@ def create_app(
     accounts = Accounts(metrics, clock, on_open=recent.add, request_log=request_log)
     replicas = Replicas(settings.cooldown_s, clock, settings.slow_start_s)
     started_at = time.time()
-    catalogue = Catalogues(directory.workers, settings.models, settings.defaults, rules or shipped(), clock)
+    catalogue = Catalogues(
+        directory.workers, settings.models, settings.defaults, rules or shipped(), clock
+    ).now
     turns = count()
     tasks: dict[str, asyncio.Task[None]] = {}
     access = build_access(

@@ -1,7 +1,6 @@
 """A request as it goes to workers, and the workers that may be asked."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from msp_common.contracts.workers import Worker
 from msp_gateway.failures import Lack
@@ -18,14 +17,13 @@ class Call:
     request: ClientRequest
 
 
-@dataclass(frozen=True)
 class Candidate:
     """A replica that may be asked; `stands_in_for` as of its model's `Choice`."""
 
-    worker: Worker
-    stands_in_for: frozenset[Lack] | None = None
+    __slots__ = ("seen", "stands_in_for", "worker")
 
-    @cached_property
-    def seen(self) -> tuple[str, str, str]:
+    def __init__(self, worker: Worker, stands_in_for: frozenset[Lack] | None = None) -> None:
+        self.worker = worker
+        self.stands_in_for = stands_in_for
+        self.seen = worker.id, worker.lease.model.id, worker.verdict.value
         """Worker, model and verdict."""
-        return self.worker.id, self.worker.lease.model.id, self.worker.verdict.value

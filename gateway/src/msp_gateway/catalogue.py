@@ -100,7 +100,7 @@ class Catalogues:
         self._started = clock()
         self._last: Catalogue | None = None
 
-    def __call__(self) -> Catalogue:
+    def now(self) -> Catalogue:
         """What is known now."""
         workers, last = self._workers(), self._last
         if last is not None and last.workers is workers and last.uptime_s >= SETTLING_S:

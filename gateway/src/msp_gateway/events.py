@@ -5,6 +5,7 @@ import msgspec
 from msp_common.errors import ApiError
 from msp_common.sse import MEDIA_TYPE, frame
 
+_MEDIA_TYPE = MEDIA_TYPE.encode()
 _ENDS = (b"\n\n", b"\r\n\r\n")
 _DONE = b"data: [DONE]"
 _NEAR_END = len(_DONE) + 8
@@ -47,7 +48,7 @@ class EventStream:
 
 def is_event_stream(content_type: bytes | None) -> bool:
     """Whether an answer of this type is a stream of events."""
-    return content_type is not None and content_type.lower().startswith(MEDIA_TYPE.encode())
+    return content_type is not None and content_type.lower().startswith(_MEDIA_TYPE)
 
 
 def error_event(error: ApiError) -> bytes:

@@ -29,6 +29,10 @@ class ClientRequest(Protocol):
     def head(self) -> Head:
         """What routing needs of it."""
 
+    @property
+    def text_bytes(self) -> int:
+        """The length of what tokens are made of. What a recording has of bytes says nothing of them: 0."""
+
     def body_for(self, model_id: str) -> Body:
         """The client's own bytes; where the model was named otherwise or not, with the id written in."""
 
@@ -59,7 +63,9 @@ class JsonRequest:
     def __init__(self, parts: list[bytes]) -> None:
         """Raises InvalidRequest for what is no JSON object, or has a `model` or `stream` of a wrong type."""
         self._parts = parts
-        self.head = _json_head(parts[0] if len(parts) == 1 else b"".join(parts))
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self.head = _json_head(body)
+        self.text_bytes = len(body)
 
     def body_for(self, model_id: str) -> Body:
         """The client's own bytes; where the model was named otherwise or not, with the id written in."""

@@ -1,5 +1,6 @@
 """Which header fields cross the gateway, in either direction."""
 
+from msp_gateway.fields import Fields
 from msp_gateway.upstream import RawHeaders
 
 HOP_BY_HOP = frozenset(
@@ -35,11 +36,12 @@ _AS_IS = (b"accept-encoding", b"identity")
 _NOT_FOR_CLIENTS = HOP_BY_HOP | {b"date", b"server", b"set-cookie", b"x-request-id"}
 
 
-def for_worker(client_headers: RawHeaders, request_id: str) -> list[tuple[bytes, bytes]]:
+def for_worker(fields: Fields, request_id: str) -> list[tuple[bytes, bytes]]:
     """The client's fields that go on, with the request id. The answer is asked for uncompressed, as is."""
-    fields = _without(client_headers, _NOT_FOR_WORKERS)
-    fields += (_AS_IS, (b"x-request-id", request_id.encode()))
-    return fields
+    onward = fields.onward
+    if onward is None:
+        onward = fields.onward = [*_without(fields.raw, _NOT_FOR_WORKERS), _AS_IS]
+    return [*onward, (b"x-request-id", request_id.encode())]
 
 
 def for_client(worker_headers: RawHeaders, request_id: str) -> list[tuple[bytes, bytes]]:

@@ -101,6 +101,7 @@ class MultipartRequest:
             ) from None
         stream = scan.values.get("stream", b"").decode("latin-1").lower() in ("true", "1")
         self.head = Head(model or None, stream)
+        self.text_bytes = 0
 
     def body_for(self, model_id: str) -> Body:
         """The client's own bytes; where the model was named otherwise or not, with the id written in."""

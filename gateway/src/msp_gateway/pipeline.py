@@ -42,7 +42,7 @@ from msp_gateway.pick import pick
 from msp_gateway.record import Record
 from msp_gateway.relay import Relay
 from msp_gateway.replicas import Replicas
-from msp_gateway.resolve import Choice, Resolver
+from msp_gateway.resolve import Option, Resolver
 from msp_gateway.tracing.traces import Trace, Tracing
 from msp_gateway.upstream import SentRequest
 
@@ -59,7 +59,7 @@ class Passage:
     """Where the pick begins among equals."""
     identity: Identity = ANONYMOUS
     request: ClientRequest | None = None
-    choices: Sequence[Choice] = ()
+    options: Sequence[Option] = ()
     """The models that may answer, the preferred one first."""
 
 
@@ -148,46 +148,40 @@ class Pipeline:
         self, passage: Passage, request: ClientRequest, tell_waiting: TellWaiting | None = None
     ) -> Place:
         """A place for the request, which is there whole now. Raises ApiError."""
-        record, path, head = passage.record, passage.path, request.head
+        record, head = passage.record, request.head
         self.accounts.read(record)
         passage.request = request
         record.requested_model, record.stream = head.model, head.stream
-        catalogue = self.catalogue()
-        passage.choices = self._choices(path, head, passage.identity, catalogue)
-        model_id = passage.choices[0].model_id
-        length = passage.fields.get(b"content-length", b"")
+        passage.options = self._options(passage, head)
+        preferred = passage.options[0]
         ask = Ask(
-            identity=passage.identity,
-            head=head,
-            request_id=record.request_id,
-            model_id=model_id,
-            replicas=self.resolver.serving(model_id, path, catalogue),
-            # What a recording has of bytes says nothing of tokens.
-            body_bytes=int(length) if length.isdigit() and not path.multipart else 0,
-            progress=record,
-            tell_waiting=tell_waiting,
+            passage.identity,
+            head,
+            record.request_id,
+            preferred.model_id,
+            preferred.workers,
+            request.text_bytes,
+            record,
+            tell_waiting,
         )
         return self.admission.admit(ask)
 
     def call(self, passage: Passage) -> Call:
         """The request as it goes to workers."""
-        fields = passage.trace.fields(for_worker(passage.fields.raw, passage.record.request_id))
+        fields = passage.trace.fields(for_worker(passage.fields, passage.record.request_id))
         return Call(passage.path.path, fields, _request_of(passage))
 
     def candidates(self, passage: Passage) -> Sequence[Candidate]:
-        """Whom to ask, in order: the replicas of the model, then those of models that stand in for it.
-
-        By what is known now: the request may have waited.
-        """
-        catalogue = self.catalogue()
-        self.replicas.observe(catalogue.workers)
+        """Whom to ask, in order: the replicas of the model, then those of models that stand in for it."""
         candidates: list[Candidate] = []
-        for choice in passage.choices:
-            workers = self.resolver.serving(choice.model_id, passage.path, catalogue)
-            if len(workers) > 1:
+        for option in passage.options:
+            known = option.candidates
+            if len(known) > 1:
                 conversation = conversation_of(passage.fields)
-                workers = pick(workers, self.replicas.seen(), passage.turn, conversation)
-            candidates += [self.resolver.candidate(worker, choice) for worker in workers]
+                picked = pick(option.workers, self.replicas.seen(), passage.turn, conversation)
+                candidates += [known[worker.id] for worker in picked]
+            else:
+                candidates += known.values()
         passage.record.candidates = tuple([candidate.seen for candidate in candidates])
         return candidates
 
@@ -204,9 +198,7 @@ class Pipeline:
                 if begun is None:
                     if waits:
                         # Chosen anew: much may have changed while the request waited.
-                        passage.choices = self._choices(
-                            passage.path, request.head, passage.identity, self.catalogue()
-                        )
+                        passage.options = self._options(passage, request.head)
                     begun = Begun(self.call(passage), self.candidates(passage))
                 last = await self.relay.run(begun.call, begun.candidates, record, out, begun.sent)
         finally:
@@ -233,12 +225,12 @@ class Pipeline:
             raise
         await self.go_on(passage, place, receive, out)
 
-    def _choices(
-        self, path: RelayPath, head: Head, identity: Identity, catalogue: Catalogue
-    ) -> Sequence[Choice]:
-        """The models that may answer this key, the preferred one first."""
-        choices = self.resolver.choices(head.model, path, catalogue)
-        return allowed(identity, choices, named=head.model is not None)
+    def _options(self, passage: Passage, head: Head) -> Sequence[Option]:
+        """The models that may answer this key, the preferred one first, by what is known now."""
+        catalogue = self.catalogue()
+        self.replicas.observe(catalogue.workers)
+        options = self.resolver.options(head.model, passage.path, catalogue)
+        return allowed(passage.identity, options, head.model is not None)
 
 
 def _request_of(passage: Passage) -> ClientRequest:

@@ -53,7 +53,7 @@ class Answer:
     first: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Relay:
     """The effects around the failure table."""
 
@@ -151,11 +151,8 @@ class Relay:
         fields = with_key(worker, call.headers, self.environ)
         if self.resuming is not None and self.resuming.wants(call.path, call.request, worker):
             fields = [*fields, ASKS]
-        return UpstreamRequest(
-            url=f"{worker.lease.url}{call.path}",
-            headers=fields,
-            body=call.request.body_for(name_there(worker)),
-        )
+        body = call.request.body_for(name_there(worker))
+        return UpstreamRequest(f"{worker.lease.url}{call.path}", fields, body)
 
     async def _ask(self, call: Call, worker: Worker, sent: SentRequest | None) -> Answer | Miss:
         response = None

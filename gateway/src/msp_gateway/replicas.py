@@ -11,7 +11,7 @@ SMALLEST_SHARE = 0.1
 """What a newcomer begins with, in parts of what a settled replica gets."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Routable:
     """One process that requests may be sent to."""
 

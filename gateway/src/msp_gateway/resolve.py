@@ -1,6 +1,6 @@
 """Which models may answer a request. Pure: a function of what was asked and what is known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msp_common.contracts.model_type import ModelType
@@ -30,6 +30,17 @@ class Choice:
         return self.stands_in_for is None or Lack.UNAVAILABLE in self.stands_in_for
 
 
+@dataclass(frozen=True)
+class Option:
+    """A `Choice`, with those of its replicas that the request may be sent to."""
+
+    model_id: str
+    when_unavailable: bool
+    workers: Sequence[Worker]
+    candidates: Mapping[str, Candidate]
+    """By the worker's id, in the order of `workers`."""
+
+
 class Resolver:
     """What follows from a catalogue, remembered as long as it is the same: one lasts for many requests.
 
@@ -38,42 +49,26 @@ class Resolver:
 
     def __init__(self) -> None:
         self._known: Catalogue | None = None
-        self._choices: dict[tuple[str | None, str], tuple[Choice, ...]] = {}
-        self._serving: dict[tuple[str, str], Sequence[Worker]] = {}
-        self._candidates: dict[tuple[str, Choice], Candidate] = {}
+        self._options: dict[tuple[str | None, str], tuple[Option, ...]] = {}
 
-    def choices(self, requested: str | None, path: RelayPath, known: Catalogue) -> tuple[Choice, ...]:
-        """As `resolve`."""
-        self._take(known)
-        what = requested, path.path
-        choices = self._choices.get(what)
-        if choices is None:
-            choices = resolve(requested, path, known)
-            if len(self._choices) >= MAX_REMEMBERED:
-                self._choices.clear()
-            self._choices[what] = choices
-        return choices
-
-    def serving(self, model_id: str, path: RelayPath, known: Catalogue) -> Sequence[Worker]:
-        """As `serving`, of a model that is known."""
-        self._take(known)
-        what = model_id, path.path
-        workers = self._serving.get(what)
-        if workers is None:
-            workers = self._serving[what] = serving(known.replicas(model_id), path)
-        return workers
-
-    def candidate(self, worker: Worker, choice: Choice) -> Candidate:
-        """A worker of the same catalogue as the one that may be asked for this choice."""
-        candidate = self._candidates.get((worker.id, choice))
-        if candidate is None:
-            candidate = self._candidates[worker.id, choice] = Candidate(worker, choice.stands_in_for)
-        return candidate
-
-    def _take(self, known: Catalogue) -> None:
+    def options(self, requested: str | None, path: RelayPath, known: Catalogue) -> tuple[Option, ...]:
+        """As `resolve`, and who serves them."""
         if known is not self._known:
-            self._known = known
-            self._choices, self._serving, self._candidates = {}, {}, {}
+            self._known, self._options = known, {}
+        what = requested, path.path
+        options = self._options.get(what)
+        if options is None:
+            options = tuple(_option(choice, path, known) for choice in resolve(requested, path, known))
+            if len(self._options) >= MAX_REMEMBERED:
+                self._options.clear()
+            self._options[what] = options
+        return options
+
+
+def _option(choice: Choice, path: RelayPath, known: Catalogue) -> Option:
+    workers = serving(known.replicas(choice.model_id), path)
+    candidates = {worker.id: Candidate(worker, choice.stands_in_for) for worker in workers}
+    return Option(choice.model_id, choice.when_unavailable, workers, candidates)
 
 
 def resolve(requested: str | None, path: RelayPath, known: Catalogue) -> tuple[Choice, ...]:

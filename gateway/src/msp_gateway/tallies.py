@@ -11,23 +11,39 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 
+class Count:
+    """The value of one combination of labels."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
 class Tally:
     """Numbers by the values of labels: how often something was so far, or (a `gauge`) is now."""
 
     def __init__(self, name: str, help: str, labels: Sequence[str], *, gauge: bool = False) -> None:
         self._name, self._help, self._labels = name, help, labels
         self._family = GaugeMetricFamily if gauge else CounterMetricFamily
-        self._counts: dict[tuple[str, ...], int] = {}
+        self._counts: dict[tuple[str, ...], Count] = {}
 
-    def add(self, *values: str, by: int = 1) -> None:
-        """Count one more, or so many."""
-        self._counts[values] = self._counts.get(values, 0) + by
+    def of(self, *values: str) -> Count:
+        """The count with these labels; who adds to it often may keep it."""
+        count = self._counts.get(values)
+        if count is None:
+            count = self._counts[values] = Count()
+        return count
+
+    def add(self, *values: str) -> None:
+        """Count one more."""
+        self.of(*values).value += 1
 
     def family(self) -> Metric:
         """As Prometheus's client writes it."""
         family = self._family(self._name, self._help, labels=self._labels)
         for values, count in self._counts.items():
-            family.add_metric(values, count)
+            family.add_metric(values, count.value)
         return family
 
 

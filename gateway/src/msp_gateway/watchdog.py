@@ -60,16 +60,16 @@ class Watchdog:
 
     def over_beginning(self, worker_id: str) -> "WatchedBlock":
         """A watch until the answer's first byte."""
-        return WatchedBlock(self, worker_id, begun=False, gaps=None)
+        return WatchedBlock(self, worker_id, False, None)
 
     def over_rest(self, worker_id: str, *, streams: bool) -> "WatchedBlock":
         """A watch from the answer's first byte on; gaps are learnt from event streams alone."""
         gaps = self.gaps_of(worker_id) if streams else None
-        return WatchedBlock(self, worker_id, begun=True, gaps=gaps)
+        return WatchedBlock(self, worker_id, True, gaps)
 
     def over_exchange(self, worker_id: str, give_up: Callable[[Stood], None]) -> "Watch":
         """A watch over all of it, for who waits in no block: `give_up` is called where the worker stood."""
-        watch = Watch(self, worker_id, begun=False, gaps=None, give_up=give_up)
+        watch = Watch(self, worker_id, False, None, give_up)
         watch.begin()
         return watch
 
@@ -136,7 +136,6 @@ class Watch:
         self,
         dog: Watchdog,
         worker_id: str,
-        *,
         begun: bool,
         gaps: Gaps | None,
         give_up: Callable[[Stood], None] | None = None,
@@ -161,7 +160,7 @@ class Watch:
         self._give_up = None
         self._dog.end(self)
 
-    def answered(self, *, streams: bool) -> None:
+    def answered(self, streams: bool) -> None:
         """The first byte is there; gaps are learnt from event streams alone."""
         self.begun = True
         self._since = None

@@ -18,9 +18,10 @@ from msp_gateway.accounting import Accounts
 from msp_gateway.batched_writes import WriteBatch
 from msp_gateway.calls import Call, Candidate
 from msp_gateway.direct.exchange import Exchange
+from msp_gateway.direct.ordinary import Ordinary
 from msp_gateway.head import JsonRequest
 from msp_gateway.http1.connection import Connection
-from msp_gateway.pipeline import Begun, Passage, Work
+from msp_gateway.pipeline import Begun, Passage
 from msp_gateway.record import Record
 from msp_gateway.relay import Relay
 from msp_gateway.replicas import Replicas
@@ -99,7 +100,7 @@ class Table:
     def __init__(self) -> None:
         self.client, self.server, self.books = Side(), Side(), Books()
         self.flow = FlowControl(cast(asyncio.Transport, self.client))
-        self.handed: list[Work] = []
+        self.handed: list[Ordinary] = []
         self.answered = 0
         self.connection = Connection(asyncio.get_running_loop(), lambda connection: None, WriteBatch())
         self.connection.connection_made(cast(asyncio.Transport, self.server))
@@ -116,7 +117,7 @@ class Table:
             Begun(call, [Candidate(worker("one"))]),
             cast(Any, self),
             self._cycle(),
-            lambda passage, work: self.handed.append(work),
+            self.handed.append,
             lambda exchange: None,
         )
 

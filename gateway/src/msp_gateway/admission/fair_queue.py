@@ -7,16 +7,11 @@ keeps thousands waiting therefore delays another key's single request by no more
 
 from collections import deque
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from math import ceil
+from typing import Literal
 
-
-class State(Enum):
-    """Where a ticket stands."""
-
-    WAITING = auto()
-    GRANTED = auto()
-    ENDED = auto()
+State = Literal["waiting", "granted", "ended"]
+"""Where a ticket stands."""
 
 
 @dataclass(eq=False, slots=True)
@@ -28,8 +23,8 @@ class Ticket:
     weight: int = 1
     key_limit: int | None = None
     """How many requests of the key may be in places at the same time."""
-    state: State = State.WAITING
     body_bytes: int = 0
+    state: State = "waiting"
     position: int = 0
     """When it came: how many were to go until its turn, itself included; 0 if it got its place at once."""
 
@@ -53,7 +48,7 @@ class QueueFull(Exception):
         self.position = position
 
 
-@dataclass
+@dataclass(slots=True)
 class _Line:
     capacity: int = 0
     in_flight: int = 0
@@ -118,7 +113,7 @@ class FairQueue:
             return line.in_flight
         ticket.position = self._place_of(ticket, line, len(line.waiting.get(ticket.key, ())) + 1)
         if reason := self._no_room(ticket):
-            ticket.state = State.ENDED
+            ticket.state = "ended"
             raise QueueFull(reason, ticket.position)
         line.waiting.setdefault(ticket.key, deque()).append(ticket)
         self._key_waiting[ticket.key] = self._key_waiting.get(ticket.key, 0) + 1
@@ -128,11 +123,11 @@ class FairQueue:
 
     def leave(self, ticket: Ticket) -> list[Ticket]:
         """Give up the place, or the waiting for it. A second time changes nothing."""
-        was, ticket.state = ticket.state, State.ENDED
-        if was is State.ENDED:
+        was, ticket.state = ticket.state, "ended"
+        if was == "ended":
             return []
         line = self._lines[ticket.model]
-        if was is State.WAITING:
+        if was == "waiting":
             self._remove(ticket, line)
             # The next of its key may have another limit.
             return self._grant(line) if line.waiting else []
@@ -173,7 +168,7 @@ class FairQueue:
         )
 
     def _take(self, ticket: Ticket, line: _Line) -> None:
-        ticket.state = State.GRANTED
+        ticket.state = "granted"
         line.in_flight += 1
         self._key_in_flight[ticket.key] = self._key_in_flight.get(ticket.key, 0) + 1
 

@@ -7,7 +7,7 @@ from operator import is_
 
 from msp_common.contracts.workers import Worker
 from msp_gateway.admission.capacity import gpus, places
-from msp_gateway.admission.fair_queue import FairQueue, Room, State, Ticket
+from msp_gateway.admission.fair_queue import FairQueue, Room, Ticket
 from msp_gateway.admission.gpu_time import GpuTime
 from msp_gateway.admission.interfaces import Ask, Place
 from msp_gateway.admission.queue_metrics import QueueMetrics
@@ -88,7 +88,7 @@ class Gate:
     def enter(self, ticket: Ticket) -> float | asyncio.Future[float]:
         """The GPU meter at the beginning of the place, now or in future. Raises QueueFull."""
         in_flight = self.queue.ask(ticket)
-        if ticket.state is State.GRANTED:
+        if ticket.state == "granted":
             return self._gpu_time.set_in_flight(ticket.model, in_flight, self._clock())
         future = self._granted[ticket] = asyncio.get_running_loop().create_future()
         self._somebody_waits.set()

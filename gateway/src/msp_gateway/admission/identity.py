@@ -23,7 +23,7 @@ class Choice(Protocol):
 C = TypeVar("C", bound=Choice)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Identity:
     """One API key, or everybody where none is required."""
 
@@ -41,7 +41,7 @@ class Identity:
 ANONYMOUS = Identity("anonymous")
 
 
-def allowed(identity: Identity, choices: Sequence[C], *, named: bool) -> Sequence[C]:
+def allowed(identity: Identity, choices: Sequence[C], named: bool) -> Sequence[C]:
     """Those of the models that the key may use, in their order. Raises Forbidden when it may use none.
 
     A model that was `named` and is not allowed is refused; nothing stands in for it. Where none was named,

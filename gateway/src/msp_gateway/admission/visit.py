@@ -87,9 +87,7 @@ class Visit:
         self._promised: asyncio.Future[float] | None = None
         self._began = self._meter = self.waited_s = 0.0
         own = ask.identity.limits
-        self._ticket = Ticket(
-            ask.identity.key_id, ask.model_id, own.weight, own.concurrency, body_bytes=ask.body_bytes
-        )
+        self._ticket = Ticket(ask.identity.key_id, ask.model_id, own.weight, own.concurrency, ask.body_bytes)
         try:
             self._estimate = limits.take(ask.identity, ask.body_bytes)
         except Refused:

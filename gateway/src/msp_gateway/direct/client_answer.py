@@ -23,7 +23,6 @@ class ClientAnswer:
         """The head; it is sent with what comes next. The fields come from a parser: they hold no line end."""
         cycle = self._cycle
         cycle.response_started = True
-        cycle.waiting_for_100_continue = False
         lines = [*map(b": ".join, cycle.default_headers), *map(b": ".join, fields)]
         if not cycle.keep_alive:
             lines.append(b"connection: close")

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from msp_common.logs import REQUEST_ID
 from msp_gateway.admission import Outgoing, Place
 from msp_gateway.direct.client_answer import ClientAnswer
+from msp_gateway.direct.ordinary import GoOrdinary, rest_of
 from msp_gateway.failures import FailedTry, Happened
 from msp_gateway.http1.client import Sent
 from msp_gateway.passing import Passed
@@ -31,7 +32,7 @@ class Exchange:
         "_closed",
         "_connection",
         "_cycle",
-        "_hand_over",
+        "_go_ordinary",
         "_head",
         "_on_over",
         "_over",
@@ -53,17 +54,17 @@ class Exchange:
         begun: Begun,
         sent: Sent,
         cycle: RequestResponseCycle,
-        hand_over: Callable[[Passage, Work], None],
+        go_ordinary: GoOrdinary,
         on_over: Callable[["Exchange"], None],
     ) -> None:
-        """`hand_over` lets the ordinary way do the rest; `on_over` is told when nothing is left to do."""
+        """`go_ordinary` lets the ordinary way do the rest; `on_over` is told when nothing is left to do."""
         self._pipeline = pipeline
         self._passage = passage
         self._place = place
         self._begun = begun
         self._sent = sent
         self._cycle = cycle
-        self._hand_over = hand_over
+        self._go_ordinary = go_ordinary
         self._on_over = on_over
         self._answer = ClientAnswer(cycle)
         self._passed: Passed | None = None
@@ -146,7 +147,7 @@ class Exchange:
         relay, record = self._pipeline.relay, self._passage.record
         self._passed, fields = relay.begin(self._begun.call, self._worker, head, record)
         self._part_of = self._passed.of_next
-        self._watch.answered(streams=self._passed.events is not None)
+        self._watch.answered(self._passed.events is not None)
         self._answer.begin(GOOD, [*fields, *self._place.fields])
         return True
 
@@ -183,7 +184,7 @@ class Exchange:
         async def work(passage: Passage, receive: Receive, out: Outgoing) -> None:
             await self._pipeline.go_on_broken(passage, place, call, passed, receive, out)
 
-        self._go_ordinary(work)
+        self._hand_over(work)
 
     def _hand_over_beginning(self) -> None:
         """It is no good answer so far: the ordinary way looks at it, and asks others."""
@@ -194,7 +195,7 @@ class Exchange:
         async def work(passage: Passage, receive: Receive, out: Outgoing) -> None:
             await self._pipeline.go_on(passage, place, receive, out, begun)
 
-        self._go_ordinary(work)
+        self._hand_over(work)
 
     def _stop(self) -> None:
         passed = self._passed
@@ -210,7 +211,7 @@ class Exchange:
                 await tell_stopping(passed, out)
             raise asyncio.CancelledError
 
-        self._go_ordinary(work)
+        self._hand_over(work)
 
     def _close(self) -> None:
         """Nothing more is passed on: all that was held for the request is given up, once."""
@@ -230,7 +231,7 @@ class Exchange:
             self._pipeline.close(self._passage)
             self._tell_over()
 
-    def _go_ordinary(self, work: Work) -> None:
+    def _hand_over(self, work: Work) -> None:
         """What is left is done on the ordinary way."""
         self._closed = True
 
@@ -240,7 +241,7 @@ class Exchange:
             finally:
                 self._tell_over()
 
-        self._hand_over(self._passage, rest)
+        self._go_ordinary(rest_of(self._pipeline, self._passage, rest))
 
     def _end_exchange(self) -> None:
         self._watch.end()

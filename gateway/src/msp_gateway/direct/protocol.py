@@ -1,14 +1,19 @@
 """The server's side of the short way: uvicorn's connection, which asks it before starting a task."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
 
 from msp_common.http_protocol import ConnectionLimits, LimitedProtocol, limited_by
 from msp_gateway.direct.exchange import Exchange
-from msp_gateway.direct.way import Ordinary, RequestHead, ShortWay
+from msp_gateway.direct.known_head import KnownHead, RequestHead, known_head
+from msp_gateway.direct.ordinary import Ordinary
+from msp_gateway.direct.way import ShortWay
 
 
 class DirectProtocol(LimitedProtocol):
@@ -16,13 +21,26 @@ class DirectProtocol(LimitedProtocol):
 
     way: ShortWay
 
-    _arriving_whole: tuple[RequestHead, RequestResponseCycle] | None = None
-    _parts: list[bytes]
-    _exchange: Exchange | None = None
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """As uvicorn calls it, for each connection."""
+        super().__init__(config, server_state, app_state, _loop)
+        self._way = self.way
+        self._arriving_whole: tuple[RequestHead, RequestResponseCycle] | None = None
+        self._parts: list[bytes] = []
+        self._exchange: Exchange | None = None
+        self._known: KnownHead | None = None
+        self._new: bytes | None = None
+        """What came last, if a request may begin with it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the event loop."""
-        super().connection_made(self.way.batch.over(transport))
+        super().connection_made(self._way.batch.over(transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
@@ -32,6 +50,17 @@ class DirectProtocol(LimitedProtocol):
             if cycle is not None:
                 # It refers to this connection, which refers to it: leave nothing to the collector.
                 cycle.on_response = _nothing
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        if self._waits == "request":
+            known = self._known
+            if known is not None and (request := known.request_in(data, self._way.max_body_bytes)):
+                self._take_known(known.scope, request)
+                return
+            self._new = data
+        super().data_received(data)
+        self._new = None
 
     def resume_writing(self) -> None:
         """Called by the transport."""
@@ -44,7 +73,7 @@ class DirectProtocol(LimitedProtocol):
         busy = self.cycle is not None and not self.cycle.response_complete
         head = None
         if not busy and self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1":
-            head = self.way.head_of(self.url, self.headers)
+            head = self._way.head_of(self.url, self.headers)
         if head is None:
             super().on_headers_complete()
             if self._exchange is not None:
@@ -55,7 +84,7 @@ class DirectProtocol(LimitedProtocol):
         scope = self.scope
         scope["method"], scope["path"], scope["raw_path"] = "POST", head.path.path, self.url
         scope["query_string"] = b""
-        self.cycle = self._running = _Cycle(self)
+        self.cycle = self._running = _Cycle(self, self.parser.should_keep_alive())
         self._arriving_whole, self._parts = (head, self.cycle), []
 
     def on_body(self, body: bytes) -> None:
@@ -70,9 +99,13 @@ class DirectProtocol(LimitedProtocol):
         """Called by the parser."""
         if self._arriving_whole is None:
             super().on_message_complete()
-        else:
-            self._request_is_there()
-            self._take()
+            return
+        self._request_is_there()
+        (head, cycle), parts = self._arriving_whole, self._parts
+        self._arriving_whole, self._parts = None, []
+        if self._new is not None and cycle.keep_alive:
+            self._known = known_head(self._new, head, self.scope)
+        self._take(head, cycle, parts)
 
     def on_response_complete(self) -> None:
         """Called at the end of an answer."""
@@ -84,13 +117,12 @@ class DirectProtocol(LimitedProtocol):
         scope = cycle.scope
         if not cycle.more_body and scope["method"] == "POST" and scope["http_version"] == "1.1":
             # It was sent behind another one, and has arrived meanwhile.
-            head = self.way.head_of(scope["raw_path"], list(scope["headers"]))
+            head = self._way.head_of(scope["raw_path"], list(scope["headers"]))
         if head is None:
             super()._start_asgi_task(cycle, app)
         else:
             self._running = cycle
-            self._arriving_whole, self._parts = (head, cycle), [bytes(cycle.body)]
-            self._take()
+            self._take(head, cycle, [bytes(cycle.body)])
 
     def _tell_application(self) -> None:
         super()._tell_application()
@@ -98,14 +130,19 @@ class DirectProtocol(LimitedProtocol):
         if exchange is not None:
             exchange.client_left()
 
-    def _take(self) -> None:
-        assert self._arriving_whole is not None  # noqa: S101
-        (head, cycle), parts = self._arriving_whole, self._parts
-        self._arriving_whole, self._parts = None, []
+    def _take_known(self, last: Mapping[str, object], request: tuple[RequestHead, bytes]) -> None:
+        """A request with the head of the last one, whose scope this is."""
+        head, body = request
+        self.scope = {**last, "headers": head.fields.raw, "state": self.app_state.copy()}  # type: ignore[typeddict-item]
+        self.cycle = self._running = _Cycle(self, True)
+        self._request_is_there()
+        self._take(head, self.cycle, [body])
+
+    def _take(self, head: RequestHead, cycle: RequestResponseCycle, parts: list[bytes]) -> None:
         cycle.more_body = False
         if self.transport.is_closing():
             return
-        if self.way.closed:
+        if self._way.closed:
             cycle.body = bytearray(b"".join(parts))
             cycle.message_event.set()
             super()._start_asgi_task(cycle, self.app)
@@ -115,13 +152,13 @@ class DirectProtocol(LimitedProtocol):
             self._exchange = None
             super(DirectProtocol, self)._start_asgi_task(cycle, ordinary)
 
-        self._exchange = self.way.begin(head, cycle, parts, go_ordinary)
+        self._exchange = self._way.begin(head, cycle, parts, go_ordinary)
 
 
 class _Cycle(RequestResponseCycle):
     """As uvicorn makes it for each request, without an event as long as no task waits for it."""
 
-    def __init__(self, connection: DirectProtocol) -> None:
+    def __init__(self, connection: DirectProtocol, keep_alive: bool) -> None:
         self.scope = connection.scope
         self.transport = connection.transport
         self.flow = connection.flow
@@ -130,7 +167,7 @@ class _Cycle(RequestResponseCycle):
         self.access_log = connection.access_log
         self.default_headers = connection.server_state.default_headers
         self.on_response = connection.on_response_complete
-        self.keep_alive = connection.parser.should_keep_alive()
+        self.keep_alive = keep_alive
         self.disconnected = self.waiting_for_100_continue = False
         self.response_started = self.response_complete = False
         self.chunked_encoding = None

@@ -1,18 +1,18 @@
 """Which requests take the short way, and how they begin."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from msp_common.draining import Draining
-from msp_gateway.admission import Outgoing
+from msp_gateway.admission import Outgoing, Place
 from msp_gateway.admission.outgoing import FIELD as TELL_WAITING
 from msp_gateway.batched_writes import WriteBatch
 from msp_gateway.direct.exchange import Exchange
-from msp_gateway.dispatch import answering_bugs
+from msp_gateway.direct.known_head import RequestHead
+from msp_gateway.direct.ordinary import GoOrdinary, failing, raising, rest_of
 from msp_gateway.fields import Fields
 from msp_gateway.head import JsonRequest
 from msp_gateway.http1.client import Sent
@@ -26,17 +26,8 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 STRANGERS_BODY_BYTES = 64 * 1024
 """More than this is not held for whoever has no key: the ordinary way refuses before it reads a body."""
 
-Ordinary = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 # Of each of these something else takes care, around the ordinary way or in it.
 _FOR_OTHERS = frozenset({b"expect", b"origin", b"transfer-encoding", b"upgrade", TELL_WAITING})
-
-
-class RequestHead(NamedTuple):
-    """What is known of a request before its body."""
-
-    path: RelayPath
-    fields: Fields
 
 
 class ShortWay:
@@ -56,7 +47,8 @@ class ShortWay:
         self._paths = {path.encode(): relayed for path, relayed in paths.items() if not relayed.multipart}
         self._send = send
         self._draining = draining
-        self._max_body_bytes = min(MAX_BODY_BYTES, pipeline.max_body_bytes)
+        self.max_body_bytes = min(MAX_BODY_BYTES, pipeline.max_body_bytes)
+        """What is longer goes the ordinary way."""
         self._exchanges: set[Exchange] = set()
 
     @property
@@ -64,7 +56,7 @@ class ShortWay:
         """Whether the program is being stopped."""
         return self._draining.left_s is not None
 
-    def head_of(self, url: bytes, fields: RawHeaders) -> "RequestHead | None":
+    def head_of(self, url: bytes, fields: RawHeaders) -> RequestHead | None:
         """The head of a POST over HTTP/1.1, if it may go this way."""
         path = self._paths.get(url)
         if path is None:
@@ -74,7 +66,7 @@ class ShortWay:
         if not (length.isdigit() and _FOR_OTHERS.isdisjoint(by_name)) or self.closed:
             return None
         size = int(length)
-        if size > self._max_body_bytes or (size > STRANGERS_BODY_BYTES and not self._knows(by_name)):
+        if size > self.max_body_bytes or (size > STRANGERS_BODY_BYTES and not self._knows(by_name)):
             return None
         return RequestHead(path, by_name)
 
@@ -83,46 +75,34 @@ class ShortWay:
         head: RequestHead,
         cycle: RequestResponseCycle,
         parts: list[bytes],
-        go_ordinary: Callable[[Ordinary], None],
+        go_ordinary: GoOrdinary,
     ) -> Exchange | None:
         """Begin with a request that is there whole. None where `go_ordinary` was called with what is left."""
-        scope: Scope = cycle.scope  # type: ignore[assignment]
+        pipeline = self._pipeline
         try:
-            passage = self._pipeline.open(head.path, scope, head.fields)
+            path, fields = head
+            passage = pipeline.open(path, cycle.scope, fields)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - the parser, which called this, would take it for its own
-            go_ordinary(answering_bugs(_failing(error)))
+            go_ordinary(failing(error))
             return None
-        hand_over = partial(self._hand_over, go_ordinary)
+        place, begun, sent = None, None, None
         try:
-            self._pipeline.authenticate(passage)
-            request = JsonRequest(parts)
-            place = self._pipeline.admit(passage, request)
-        except Exception as error:  # noqa: BLE001 - a mistake of ours, too, is told and counted there
-            hand_over(passage, _raising(error))
-            return None
-        begun, sent = None, None
-        try:
+            pipeline.authenticate(passage)
+            place = pipeline.admit(passage, JsonRequest(parts))
             if place.granted:
-                passage.record.waited_s = place.waited_s
-                begun = Begun(self._pipeline.call(passage), self._pipeline.candidates(passage))
-                sent = self._pipeline.relay.send_at_once(
-                    begun.call, begun.candidates, passage.record, self._send
-                )
-        except Exception as error:  # noqa: BLE001 - as above
-            place.give_back()
-            hand_over(passage, _raising(error))
+                record = passage.record
+                record.waited_s = place.waited_s
+                begun = Begun(pipeline.call(passage), pipeline.candidates(passage))
+                sent = pipeline.relay.send_at_once(begun.call, begun.candidates, record, self._send)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours, too, is told and counted there
+            if place is not None:
+                place.give_back()
+            go_ordinary(rest_of(pipeline, passage, raising(error)))
             return None
         if begun is None or sent is None:
-
-            async def work(passage: Passage, receive: Receive, out: Outgoing) -> None:
-                # Picked anew: others may have been sent to the same replica before a task runs.
-                await self._pipeline.go_on(passage, place, receive, out)
-
-            hand_over(passage, work)
+            go_ordinary(rest_of(pipeline, passage, self._going_on(place)))
             return None
-        exchange = Exchange(
-            self._pipeline, passage, place, begun, sent, cycle, hand_over, self._exchange_over
-        )
+        exchange = Exchange(pipeline, passage, place, begun, sent, cycle, go_ordinary, self._exchange_over)
         self.batch.begin()
         self._exchanges.add(exchange)
         return exchange
@@ -143,22 +123,9 @@ class ShortWay:
             return False
         return True
 
-    def _hand_over(self, go_ordinary: Callable[[Ordinary], None], passage: Passage, work: Work) -> None:
-        async def ordinary(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._pipeline.see_through(passage, work, scope, receive, send)
+    def _going_on(self, place: Place) -> Work:
+        async def work(passage: Passage, receive: Receive, out: Outgoing) -> None:
+            # Picked anew: others may have been sent to the same replica before a task runs.
+            await self._pipeline.go_on(passage, place, receive, out)
 
-        go_ordinary(answering_bugs(ordinary))
-
-
-def _raising(error: Exception) -> Work:
-    async def work(passage: Passage, receive: Receive, out: Outgoing) -> None:
-        raise error
-
-    return work
-
-
-def _failing(error: Exception) -> Ordinary:
-    async def ordinary(scope: Scope, receive: Receive, send: Send) -> None:
-        raise error
-
-    return ordinary
+        return work

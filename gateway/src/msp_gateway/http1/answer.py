@@ -1,4 +1,4 @@
-"""One answer out of a connection's bytes. Knows no sockets.
+"""A connection's answers out of its bytes, one after the other. Knows no sockets.
 
 Strict, as what a worker says is judged: two lengths, an unknown coding or an endless head are no HTTP.
 """
@@ -21,7 +21,10 @@ class _Surplus(Exception):
 
 
 class AnswerParser:
-    """Takes bytes, gives status, fields and body. Informational answers (1xx) and trailers are dropped."""
+    """Takes bytes, gives status, fields and body. Informational answers (1xx) and trailers are dropped.
+
+    After an answer that leaves it `reusable`, `begin` makes it ready for the next one.
+    """
 
     __slots__ = (
         "_ends_with_connection",
@@ -41,16 +44,16 @@ class AnswerParser:
 
     def __init__(self) -> None:
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self.begin()
+
+    def begin(self) -> None:
+        """An answer is to come; nothing of the one before is left."""
         self._parts: list[bytes] = []
-        self._head_bytes = self._field_bytes = self._fields = 0
-        self._keeps_alive = self._ends_with_connection = False
+        self._head_bytes = self._field_bytes = self._fields = self.status = self.buffered_bytes = 0
+        self._keeps_alive = self._ends_with_connection = self.head_done = self.complete = False
         self.received = False
         """Whether any byte came at all."""
-        self.head_done = False
-        self.complete = False
-        self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
-        self.buffered_bytes = 0
 
     @property
     def reusable(self) -> bool:
@@ -65,7 +68,7 @@ class AnswerParser:
     def feed(self, data: bytes) -> None:
         """Take bytes as they came. Raises UpstreamGarbage."""
         self.received = True
-        if self._parser is None:
+        if self.complete or self._parser is None:
             self._keeps_alive = False  # surplus
             return
         try:
@@ -75,9 +78,7 @@ class AnswerParser:
             if not self.complete:
                 cause = error.__context__ if isinstance(error.__context__, UpstreamGarbage) else error
                 raise UpstreamGarbage(str(cause) or type(cause).__name__) from None
-        if self.complete:
-            self._parser = None  # parser and callbacks refer to each other: leave nothing to the collector
-        elif not self.head_done:
+        if not self.head_done:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 raise UpstreamGarbage(f"the head of the answer is longer than {MAX_HEAD_BYTES} bytes")
@@ -85,11 +86,11 @@ class AnswerParser:
     def end(self) -> bool:
         """The connection has ended. True if that is the answer's regular end."""
         if self.head_done and self._ends_with_connection:
-            self.complete, self._parser = True, None
+            self.complete = True
         return self.complete
 
     def discard(self) -> None:
-        """Nobody wants the rest."""
+        """No answer is to come. Parser and callbacks refer to each other: leave nothing to the collector."""
         self._parser = None
 
     def take(self) -> bytes:

@@ -36,6 +36,7 @@ class Connection(asyncio.Protocol):
         self._batch = batch
         self._on_lost_idle = on_lost_idle
         self._transport: asyncio.Transport | None = None
+        self._parser = AnswerParser()
         self._answer: AnswerParser | None = None
         self.error: Exception | None = None
         """Why the exchange cannot go on; what came before may still be taken."""
@@ -71,7 +72,8 @@ class Connection(asyncio.Protocol):
 
     def begin(self) -> None:
         """An exchange begins."""
-        self._answer, self.error, self._sent_whole = AnswerParser(), None, False
+        self._answer, self.error, self._sent_whole = self._parser, None, False
+        self._answer.begin()
         if self._transport is None:
             self.error = UpstreamReset("the worker closed the connection")
 
@@ -134,8 +136,6 @@ class Connection(asyncio.Protocol):
                 self.reading_paused = False
                 self._transport.resume_reading()
             return True
-        if answer is not None:
-            answer.discard()
         self.abort()
         return False
 
@@ -178,6 +178,7 @@ class Connection(asyncio.Protocol):
             self._on_lost_idle(self)
         elif self.error is None and not (answer.complete or (exc is None and answer.end())):
             self.error = UpstreamReset(str(exc) if exc else "the worker closed the connection")
+        self._parser.discard()
         self._wake()
 
     def pause_writing(self) -> None:

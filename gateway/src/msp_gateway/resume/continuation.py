@@ -37,6 +37,11 @@ class Continuation:
         """As of the client's."""
         return self._request.head
 
+    @property
+    def text_bytes(self) -> int:
+        """As of the client's."""
+        return self._request.text_bytes
+
     def body_for(self, model_id: str) -> Body:
         """The client's own body, with `continue` where an event was sent."""
         there = self._delivered

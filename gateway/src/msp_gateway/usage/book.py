@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Protocol
 
@@ -43,13 +43,16 @@ class MemoryUsage:
         return [line for line in self._kept if since <= line.day <= until]
 
 
-@dataclass
+@dataclass(slots=True)
 class _Sum:
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     audio_s: float = 0.0
     gpu_s: float = 0.0
+
+
+_COUNTED = [field.name for field in fields(_Sum)]
 
 
 class UsageBook:
@@ -133,7 +136,7 @@ class UsageBook:
 
     def _pending(self) -> list[UsageLine]:
         new = [
-            UsageLine(day=day, key_id=key_id, model=model, **vars(line))
+            UsageLine(day=day, key_id=key_id, model=model, **asdict(line))
             for (day, key_id, model), line in self._sums.items()
         ]
         return merged([*self._unwritten, *new])
@@ -147,7 +150,7 @@ def merged(lines: Iterable[UsageLine]) -> list[UsageLine]:
         seen = by_what.get(what)
         if seen is not None:
             line = line.model_copy(
-                update={name: getattr(seen, name) + getattr(line, name) for name in vars(_Sum())}
+                update={name: getattr(seen, name) + getattr(line, name) for name in _COUNTED}
             )
         by_what[what] = line
     return [by_what[what] for what in sorted(by_what)]
