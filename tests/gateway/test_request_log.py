@@ -23,7 +23,7 @@ async def written(log_format: Any, request_id: str = "req_1", **known: Any) -> s
     """What one request's line looks like."""
     texts: list[str] = []
     log = RequestLog(log_format, write=texts.append, now=lambda: NOW)
-    log(record(request_id, **known), 200, 1.25)
+    log.add(record(request_id, **known), 200, 1.25)
     log.flush()
     return "".join(texts)
 
@@ -75,7 +75,10 @@ async def test_what_clients_wrote_is_redacted() -> None:
 
 async def test_no_client_can_begin_a_line() -> None:
     for log_format in ("console", "json"):
-        assert (await written(log_format, requested_model="x\n2023-11-14 forged")).count("\n") == 1
+        line = await written(log_format, requested_model="x\n2023-11-14 forged \x1b[2J ü")
+        assert line.count("\n") == 1
+        assert line[:-1].isprintable()
+    assert "model=modèle " in await written("console", model="modèle")
 
 
 async def test_lines_of_a_moment_are_written_together_without_being_told() -> None:
@@ -88,7 +91,7 @@ async def test_lines_of_a_moment_are_written_together_without_being_told() -> No
 
     log = RequestLog("console", write=write, now=lambda: NOW)
     for _ in range(3):
-        log(record(), 200, 0.1)
+        log.add(record(), 200, 0.1)
     assert texts == []
     await asyncio.wait_for(done.wait(), 5)
     assert [text.count("\n") for text in texts] == [3]

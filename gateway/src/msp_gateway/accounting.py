@@ -27,13 +27,13 @@ class Accounts:
         *,
         on_open: Callable[[Record], None] = lambda record: None,
         now: Callable[[], float] = time.time,
-        request_log: Callable[[Record, int, float], None] | None = None,
+        log_request: Callable[[Record, int, float], None] | None = None,
     ) -> None:
         """`on_open` is told of every record; `now` is the time since the epoch.
 
-        `request_log` takes each record, its status and its seconds; without it this module's logger does.
+        `log_request` takes each record, its status and its seconds; without it this module's logger does.
         """
-        self._log = request_log or _to_logger
+        self._log = log_request or _to_logger
         self._clock = clock
         self._now = now
         self._on_open = on_open

@@ -90,7 +90,8 @@ def create_app(
     draining = draining or Draining()
     metrics = CollectorRegistry()
     recent = RecentRequests(settings.recent_requests)
-    accounts = Accounts(metrics, clock, on_open=recent.add, request_log=request_log)
+    log_request = None if request_log is None else request_log.add
+    accounts = Accounts(metrics, clock, on_open=recent.add, log_request=log_request)
     replicas = Replicas(settings.cooldown_s, clock, settings.slow_start_s)
     started_at = time.time()
     catalogue = Catalogues(

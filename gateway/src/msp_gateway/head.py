@@ -1,6 +1,6 @@
 """What routing needs of a request: its `model` and whether it streams. All else goes on unread."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -14,8 +14,7 @@ T = TypeVar("T")
 _NULL = msgspec.Raw(b"null")
 
 
-@dataclass(slots=True)
-class Head:
+class Head(msgspec.Struct):
     """`model` as the client wrote it; None when it is absent, null or empty."""
 
     model: str | None = None
@@ -47,30 +46,34 @@ class _JsonHead(msgspec.Struct):
     stream: msgspec.Raw = _NULL
 
 
-class _PlainHead(msgspec.Struct):
-    """The same for a body without mistakes, which is nearly every one."""
-
-    model: str | None = None
-    stream: bool | None = None
-
-
-_plain_head = msgspec.json.Decoder(_PlainHead)
+_head = msgspec.json.Decoder(Head)
 
 
 class JsonRequest:
-    """A request whose body is one JSON object."""
+    """A request whose body is one JSON object; itself the body as it arrived."""
+
+    __slots__ = ("_parts", "head", "size_bytes")
 
     def __init__(self, parts: list[bytes]) -> None:
         """Raises InvalidRequest for what is no JSON object, or has a `model` or `stream` of a wrong type."""
         self._parts = parts
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         self.head = _json_head(body)
-        self.text_bytes = len(body)
+        self.size_bytes = len(body)
+
+    @property
+    def text_bytes(self) -> int:
+        """The length of what tokens are made of: of all of it."""
+        return self.size_bytes
+
+    def chunks(self) -> Iterator[bytes]:
+        """The client's own bytes."""
+        return iter(self._parts)
 
     def body_for(self, model_id: str) -> Body:
         """The client's own bytes; where the model was named otherwise or not, with the id written in."""
         if model_id == self.head.model:
-            return MemoryBody(self._parts)
+            return self
         # Every value but the model's stays byte for byte what the client wrote.
         fields = msgspec.json.decode(b"".join(self._parts), type=dict[str, msgspec.Raw])
         named = {**fields, "model": msgspec.Raw(msgspec.json.encode(model_id))}
@@ -87,10 +90,12 @@ async def read_json(receive: Receive, fields: Fields, limit_bytes: int) -> JsonR
 
 def _json_head(body: bytes) -> Head:
     try:
-        plain = _plain_head.decode(body)
+        head = _head.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _judged_head(body)
-    return Head(plain.model or None, bool(plain.stream))
+    if not head.model:
+        head.model = None
+    return head
 
 
 def _judged_head(body: bytes) -> Head:

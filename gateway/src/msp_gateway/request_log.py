@@ -19,10 +19,11 @@ WRITTEN_AFTER_S = 0.2
 """So long a line may wait for others; what is killed takes the lines of this time with it."""
 
 _JSON = msgspec.json.Encoder()
+_PRINTABLE = bytes(range(0x20, 0x7F))
 
 
 class RequestLog:
-    """Call it with each request's record, in the event loop; `flush` at the end."""
+    """`add` each request's record, in the event loop; `flush` at the end."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class RequestLog:
         self._second, self._moment = -1, ""
         self._lines: list[str] = []
 
-    def __call__(self, record: Record, status: int, duration_s: float) -> None:
+    def add(self, record: Record, status: int, duration_s: float) -> None:
         """Write a line soon."""
         if not self._lines:
             asyncio.get_running_loop().call_later(WRITTEN_AFTER_S, self.flush)
@@ -86,8 +87,13 @@ def _console_line(moment: str, record: Record, status: int, duration_s: float) -
         f"worker={record.worker} resumed={record.resumed} failed_tries={failed} waited_s={waited_s} "
         f"first_byte_s={first_byte_s} duration_s={duration_s:.4g}"
     )
-    # A client's line end must not begin a line of the log.
-    return f"{line if line.isprintable() else ascii(line)}\n"
+    return f"{line if _is_one_line(line) else ascii(line)}\n"
+
+
+def _is_one_line(line: str) -> bool:
+    """A client's line end must not begin a line of the log, nor what it wrote speak to a terminal."""
+    # `isprintable` looks each character up in a table: as much work as all else of the line.
+    return (line.isascii() and not line.encode().translate(None, _PRINTABLE)) or line.isprintable()
 
 
 def log_fields(record: Record, status: int, duration_s: float) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -123,7 +123,7 @@ async def test_a_new_key_works_at_once_and_its_secret_is_kept_nowhere() -> None:
     assert found is not None
     assert found.limits.tokens_per_minute == 5
     assert (key.created_at, key.expires_at) == (clock.now, 900)
-    assert secret not in repr(store.kept) + str(vars(store.kept[key.id]))
+    assert secret not in repr(store.kept) + str(asdict(store.kept[key.id]))
 
 
 async def test_only_what_was_sent_of_a_key_changes() -> None:

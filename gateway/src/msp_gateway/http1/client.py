@@ -7,13 +7,14 @@ from functools import partial
 
 from msp_gateway.batched_writes import WriteBatch
 from msp_gateway.http1.connection import Connection
-from msp_gateway.http1.origin import Origin, Target, request_head, target_of
+from msp_gateway.http1.origin import Origin, Target, request_head, target_of, whole_request
 from msp_gateway.http1.pool import Pool
 from msp_gateway.upstream import RawHeaders, UpstreamRefused, UpstreamRequest, UpstreamReset
 
 DIED_IDLE_S = 1.0
 """A reused connection that ends so soon after the request, without a byte, had ended before it."""
 
+_JOINED_BYTES = 64 * 1024
 _BATCH_BYTES = 2 * 1024 * 1024
 _MAX_TARGETS = 1024
 
@@ -119,7 +120,7 @@ class Http1Upstream:
         if kept is None:
             return None
         kept.begin()
-        kept.write(_short(target, request), last=True)
+        _send_at_once(kept, target, request)
         return Sent(self, kept, target, request, now)
 
     async def over_kept(
@@ -180,7 +181,7 @@ class Http1Upstream:
             if not sent:
                 connection.begin()
                 if request.body.size_bytes <= _BATCH_BYTES:
-                    connection.write(_short(target, request), last=True)
+                    _send_at_once(connection, target, request)
                 else:
                     await _send_piecewise(connection, target, request)
             await connection.head()
@@ -200,9 +201,13 @@ async def _nothing() -> bytes:
     return b""
 
 
-def _short(target: Target, request: UpstreamRequest) -> list[bytes]:
-    """A request that is written in one go."""
-    return [request_head(target, request.headers, request.body.size_bytes), *request.body.chunks()]
+def _send_at_once(connection: Connection, target: Target, request: UpstreamRequest) -> None:
+    """Send a request without waiting in between."""
+    body = request.body
+    if body.size_bytes < _JOINED_BYTES:
+        connection.write_whole(whole_request(target, request.headers, body))
+    else:
+        connection.write([request_head(target, request.headers, body.size_bytes), *body.chunks()], last=True)
 
 
 async def _send_piecewise(connection: Connection, target: Target, request: UpstreamRequest) -> None:

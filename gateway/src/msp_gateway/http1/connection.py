@@ -11,9 +11,6 @@ from msp_gateway.upstream import UpstreamGarbage, UpstreamReset
 BUFFERED_BYTES = 64 * 1024
 """So much of an answer waits here for a slow client; then the worker is held back."""
 
-JOINED_BYTES = 64 * 1024
-"""Requests shorter than this are written in one piece."""
-
 # A worker's host that is gone without a word: noticed within half a minute, also in the midst of a stream.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 _UNACKNOWLEDGED_MS = 30_000
@@ -77,14 +74,16 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             self.error = UpstreamReset("the worker closed the connection")
 
+    def write_whole(self, request: bytes) -> None:
+        """Send all of a request, unless the end is there already."""
+        if self._transport is not None and self.error is None:
+            self._transport.write(request)
+            self._sent_whole = True
+
     def write(self, parts: Sequence[bytes], *, last: bool) -> None:
         """Send these, unless the answer or the end is there already."""
         if self._transport is not None and self._takes_more():
-            if last and sum(map(len, parts)) < JOINED_BYTES:
-                # A list costs the event loop more than to copy so few bytes.
-                self._transport.write(b"".join(parts))
-            else:
-                self._transport.writelines(parts)
+            self._transport.writelines(parts)
             self._sent_whole = last
 
     async def written(self) -> bool:
@@ -168,7 +167,10 @@ class Connection(asyncio.Protocol):
         if answer.buffered_bytes > BUFFERED_BYTES and not self.reading_paused and self._transport:
             self.reading_paused = True
             self._transport.pause_reading()
-        self._wake()
+        if self._on_change is not None:
+            self._on_change()
+        else:
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop, once."""

@@ -21,7 +21,7 @@ _REMEMBERED = 4096
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Known:
     key: StoredKey
     identity: Identity

@@ -34,7 +34,7 @@ class ReadOnly(StoreError):
     """Keys cannot be changed here."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredKey:
     """All that is kept of a key."""
 
