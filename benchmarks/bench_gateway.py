@@ -1,20 +1,27 @@
 """The gateway beside nginx, which does nothing but relay, on one core each; other gateways with --peers.
 
 Load generator and upstream are programs of our own in C (wire/) on another core; they handle several times
-what nginx does, so that a gateway is never measured by what asks it. Quote the ratios, of a run with
-`foreign_cores` below 0.1; processor time per request or event is the steadiest figure.
+what nginx does, so that a gateway is never measured by what asks it. The gateway and nginx are asked in turns,
+phase by phase and in several rounds, because a virtual machine's speed changes within seconds; the report has
+the medians of the rounds, and of their ratios. Other gateways, which do not rest while nobody asks, run alone.
+Quote the ratios, of a run with `foreign_cores` below 0.1.
 """
 
 import argparse
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
+from statistics import median
 
-from gateway_phases import PHASES, Figures
-from gateway_targets import Runs, our_gateway, peers
+from gateway_phases import ONCE, PHASES, Figures
+from gateway_targets import Runs, Target, our_gateway, peers
 from report import Busyness, Report, add_arguments, publish
 from wire_tools import Upstream, upstream
+
+ROUNDS = 5
 
 # Larger is better for these; for all other figures smaller is.
 COMPARED = (
@@ -32,13 +39,36 @@ COMPARED = (
 )
 
 
-def measure(runs: Runs, model: Upstream, phases: list[str], quick: bool) -> Figures:
-    """All figures of one gateway, which is started and ended here."""
-    figures: Figures = {}
-    with runs(model.port) as target:
-        for phase in phases:
-            figures |= PHASES[phase](target, model, quick)
+def in_turns(gateways: Mapping[str, Runs], phases: Sequence[str], quick: bool) -> dict[str, list[Figures]]:
+    """All figures of these gateways, round by round; they are started and ended here."""
+    rounds = ROUNDS if len(gateways) > 1 else 1
+    figures: dict[str, list[Figures]] = {name: [{} for _ in range(rounds)] for name in gateways}
+    with ExitStack() as running:
+        targets: dict[str, tuple[Target, Upstream]] = {}
+        for name, runs in gateways.items():
+            model = running.enter_context(upstream())
+            targets[name] = running.enter_context(runs(model.port)), model
+        for number in range(rounds):
+            for phase in phases:
+                for name, (target, model) in targets.items():
+                    if number == 0 or phase not in ONCE:
+                        figures[name][number] |= PHASES[phase](target, model, quick)
     return figures
+
+
+def medians(rounds: Sequence[Figures]) -> Figures:
+    return {
+        what: median([figures[what] for figures in rounds if what in figures])
+        for what in dict.fromkeys(what for figures in rounds for what in figures)
+    }
+
+
+def ratios(ours: Sequence[Figures], theirs: Sequence[Figures]) -> Figures:
+    """Medians of ours over theirs, of each round where both were measured in turns."""
+    if len(theirs) == 1:
+        ours = [medians(ours)]
+    pairs = list(zip(ours, theirs, strict=True))
+    return medians([{what: a[what] / b[what] for what in COMPARED if b.get(what)} for a, b in pairs])
 
 
 def run(quick: bool, others: bool, phases: list[str], python: str) -> Report:
@@ -48,20 +78,17 @@ def run(quick: bool, others: bool, phases: list[str], python: str) -> Report:
         [python, "--version"], capture_output=True, text=True, check=True
     ).stdout.strip()
     busyness = Busyness()
-    results: dict[str, Figures] = {}
     ours: Runs = partial(our_gateway, python=python)
-    for name, runs in {"gateway": ours, **found}.items():
-        with upstream() as model:
-            results[name] = measure(runs, model, phases, quick)
+    beside = {name: found.pop(name) for name in ("nginx",) if name in found}
+    results = in_turns({"gateway": ours, **beside}, phases, quick)
+    for name, runs in found.items():
+        results |= in_turns({name: runs}, phases, quick)
     report.foreign_cores = busyness.foreign_cores()
-    for name, figures in results.items():
-        report.figures |= {f"{name}, {what}": value for what, value in figures.items()}
+    for name, rounds in results.items():
+        report.figures |= {f"{name}, {what}": value for what, value in medians(rounds).items()}
         if name != "gateway":
-            report.ratios |= {
-                f"{what}, gateway / {name}": results["gateway"][what] / figures[what]
-                for what in COMPARED
-                if figures.get(what)
-            }
+            ratio = ratios(results["gateway"], rounds)
+            report.ratios |= {f"{what}, gateway / {name}": value for what, value in ratio.items()}
     return report
 
 

@@ -141,6 +141,8 @@ PHASES = {
     phase.__name__: phase
     for phase in (memory, requests, added_time, streams, cancel, never_reading, large_bodies)
 }
+ONCE = frozenset({"memory", "cancel", "never_reading"})
+"""Of a gateway that has just begun, or the same however often it is measured."""
 
 
 def ask(target: Target, connections: int, seconds: float, rate: float = 0) -> Load:
