@@ -1,9 +1,9 @@
 """The gateway beside nginx, which does nothing but relay, on one core each; other gateways with --peers.
 
 Load generator and upstream are programs of our own in C (wire/) on another core; they handle several times
-what nginx does, so that a gateway is never measured by what asks it. The gateway and nginx are asked in turns,
-phase by phase and in several rounds, because a virtual machine's speed changes within seconds; the report has
-the medians of the rounds, and of their ratios. Other gateways, which do not rest while nobody asks, run alone.
+what nginx does, so that a gateway is never measured by what asks it. The gateway and nginx take turns, phase
+by phase and in several rounds, because a virtual machine's speed changes within seconds; what is reported are
+medians of the rounds, and of their ratios. Other gateways, which do not rest while nobody asks, run alone.
 Quote the ratios, of a run with `foreign_cores` below 0.1.
 """
 

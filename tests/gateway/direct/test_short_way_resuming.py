@@ -65,7 +65,7 @@ async def test_a_stream_that_breaks_at_any_byte_is_one_stream_for_its_client(oth
             for number, place in enumerate(places, 1):
                 assert await told(gateway, client) == stream
                 said = heard(await told(gateway, client))
-                assert gateway.taken == (number, number)
+                assert gateway.taken == (2 * number, number)
                 assert len(said.heads) == 1
                 said.heads = right.heads
                 if said.token_ids != right.token_ids:  # begun anew behind a comment

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from msp_gateway.batched_writes import WriteBatch
@@ -51,9 +51,9 @@ class Answer:
 
 
 class Sent:
-    """A request that was sent over a kept connection, and whose answer has not been taken yet."""
+    """A request that was sent, or will be once its connection is made; its answer has not been taken yet."""
 
-    __slots__ = ("_began", "_client", "_request", "_target", "connection")
+    __slots__ = ("_began", "_client", "_kept", "_request", "_target", "connection")
 
     def __init__(
         self,
@@ -62,16 +62,21 @@ class Sent:
         target: Target,
         request: UpstreamRequest,
         began: float,
+        kept: bool,
     ) -> None:
+        """`kept` says that the connection had had an exchange before."""
         self._client = client
         self._target = target
         self._request = request
         self._began = began
+        self._kept = kept
         self.connection = connection
 
     async def answer(self) -> Answer:
-        """As `Http1Upstream.open`, from here on: the connection may turn out to have been dead."""
+        """As `Http1Upstream.open`, from here on: a kept connection may turn out to have been dead."""
         self.connection.on_change(None)
+        if not self._kept:
+            return await self._client.exchange(self.connection, self._target, self._request, sent=True)
         return await self._client.over_kept(
             self.connection, self._target, self._request, self._began, sent=True
         )
@@ -108,20 +113,24 @@ class Http1Upstream:
         now = loop.time()
         kept = self._pool.take(target.origin, now)
         if kept is None:
-            return await self._exchange(await self._connect(target.origin, loop), target, request)
+            return await self.exchange(await self._connect(target.origin, loop), target, request)
         return await self.over_kept(kept, target, request, now, sent=False)
 
     def send(self, request: UpstreamRequest) -> Sent | None:
-        """Send a request at once; None where no connection is kept, or the request is a long one."""
+        """Send a request without waiting, a first one over its connection as soon as that is made.
+
+        None for a long one.
+        """
+        if request.body.size_bytes > _BATCH_BYTES:
+            return None
         target = self._target(request.url)
         loop = self._loop = self._loop or asyncio.get_running_loop()
         now = loop.time()
-        kept = self._pool.take(target.origin, now) if request.body.size_bytes <= _BATCH_BYTES else None
-        if kept is None:
-            return None
-        kept.begin()
-        _send_at_once(kept, target, request)
-        return Sent(self, kept, target, request, now)
+        kept = self._pool.take(target.origin, now)
+        connection = kept or self._begun(target.origin, loop)
+        connection.begin()
+        connection.write_whole(_whole(target, request))
+        return Sent(self, connection, target, request, now, kept is not None)
 
     async def over_kept(
         self, kept: Connection, target: Target, request: UpstreamRequest, began: float, *, sent: bool
@@ -129,7 +138,7 @@ class Http1Upstream:
         """The exchange over this connection, or over a fresh one if it was dead when it began."""
         loop = asyncio.get_running_loop()
         try:
-            return await self._exchange(kept, target, request, kept=True, sent=sent)
+            return await self.exchange(kept, target, request, kept=True, sent=sent)
         except _DiedIdle as died:
             if loop.time() - began >= DIED_IDLE_S:
                 raise UpstreamReset(str(died)) from None
@@ -138,7 +147,7 @@ class Http1Upstream:
         except UpstreamRefused as error:
             # The worker may have read the request, and died of it: no longer was nothing sent.
             raise UpstreamReset(f"the kept connection had ended; a fresh one: {error}") from None
-        return await self._exchange(fresh, target, request)
+        return await self.exchange(fresh, target, request)
 
     def take_back(self, origin: Origin, connection: Connection) -> None:
         """An exchange is over: keep its connection or close it."""
@@ -153,22 +162,40 @@ class Http1Upstream:
             target = self._targets[url] = target_of(url)
         return target
 
+    def _begun(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> Connection:
+        """A connection that is being made."""
+        connection = self._new(origin, loop)
+
+        async def make() -> None:
+            try:
+                await self._make(connection, origin, loop)
+            except Exception as error:  # noqa: BLE001 - whoever waits for the answer is told
+                connection.fail(error)
+
+        connection.made_by(loop.create_task(make()))
+        return connection
+
     async def _connect(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> Connection:
+        connection = self._new(origin, loop)
+        await self._make(connection, origin, loop)
+        return connection
+
+    def _new(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> Connection:
+        return Connection(loop, partial(self._pool.drop, origin), self.batch)
+
+    async def _make(self, connection: Connection, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises UpstreamRefused."""
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(loop, partial(self._pool.drop, origin), self.batch),
-                    origin.host,
-                    origin.port,
-                    ssl=self._tls if origin.tls else None,
+                await loop.create_connection(
+                    lambda: connection, origin.host, origin.port, ssl=self._tls if origin.tls else None
                 )
         except TimeoutError:
             raise UpstreamRefused(f"no connection within {self._connect_timeout_s:g} s") from None
         except (OSError, UnicodeError) as error:  # what names and TLS raise are OSErrors too
             raise UpstreamRefused(f"{type(error).__name__}: {error}") from error
-        return connection
 
-    async def _exchange(
+    async def exchange(
         self,
         connection: Connection,
         target: Target,
@@ -177,11 +204,12 @@ class Http1Upstream:
         kept: bool = False,
         sent: bool = False,
     ) -> Answer:
+        """The exchange over this connection. Raises UpstreamError."""
         try:
             if not sent:
                 connection.begin()
                 if request.body.size_bytes <= _BATCH_BYTES:
-                    _send_at_once(connection, target, request)
+                    connection.write_whole(_whole(target, request))
                 else:
                     await _send_piecewise(connection, target, request)
             await connection.head()
@@ -201,13 +229,12 @@ async def _nothing() -> bytes:
     return b""
 
 
-def _send_at_once(connection: Connection, target: Target, request: UpstreamRequest) -> None:
-    """Send a request without waiting in between."""
+def _whole(target: Target, request: UpstreamRequest) -> Sequence[bytes]:
+    """A request that is sent in one go."""
     body = request.body
     if body.size_bytes < _JOINED_BYTES:
-        connection.write_whole(whole_request(target, request.headers, body))
-    else:
-        connection.write([request_head(target, request.headers, body.size_bytes), *body.chunks()], last=True)
+        return (whole_request(target, request.headers, body),)
+    return (request_head(target, request.headers, body.size_bytes), *body.chunks())
 
 
 async def _send_piecewise(connection: Connection, target: Target, request: UpstreamRequest) -> None:

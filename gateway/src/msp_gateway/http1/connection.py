@@ -20,6 +20,7 @@ class Connection(asyncio.Protocol):
     """Used by one task at a time: `begin`, `write`, `head`, `read` until it is empty, then `release`.
 
     Or by none: who calls `on_change` is told whenever anything came, and finds it in `answer` and `error`.
+    Then the first exchange may begin while the connection is still being made.
     """
 
     def __init__(
@@ -33,6 +34,9 @@ class Connection(asyncio.Protocol):
         self._batch = batch
         self._on_lost_idle = on_lost_idle
         self._transport: asyncio.Transport | None = None
+        self._making: asyncio.Task[None] | None = None
+        self._early: Sequence[bytes] | None = None
+        """A request that is to be sent when the connection is made."""
         self._parser = AnswerParser()
         self._answer: AnswerParser | None = None
         self.error: Exception | None = None
@@ -44,6 +48,10 @@ class Connection(asyncio.Protocol):
         self._writing_paused = False
         self._sent_whole = False
         self.idle_since = 0.0
+
+    def made_by(self, task: asyncio.Task[None]) -> None:
+        """This task makes the connection, or calls `fail`."""
+        self._making = task
 
     @property
     def open(self) -> bool:
@@ -71,13 +79,18 @@ class Connection(asyncio.Protocol):
         """An exchange begins."""
         self._answer, self.error, self._sent_whole = self._parser, None, False
         self._answer.begin()
-        if self._transport is None:
+        if self._transport is None and self._making is None:
             self.error = UpstreamReset("the worker closed the connection")
 
-    def write_whole(self, request: bytes) -> None:
-        """Send all of a request, unless the end is there already."""
-        if self._transport is not None and self.error is None:
-            self._transport.write(request)
+    def write_whole(self, request: Sequence[bytes]) -> None:
+        """Send all of a request, as soon as there is a connection."""
+        if self._making is not None:
+            self._early = request
+        elif self._transport is not None:
+            if len(request) == 1:
+                self._transport.write(request[0])
+            else:
+                self._transport.writelines(request)
             self._sent_whole = True
 
     def write(self, parts: Sequence[bytes], *, last: bool) -> None:
@@ -142,6 +155,10 @@ class Connection(asyncio.Protocol):
         """Close at once, whatever is still to be sent or read: the worker sees it."""
         if self._transport is not None:
             self._transport.abort()
+        elif self._making is not None:
+            making, self._making = self._making, None
+            making.cancel()
+            self._parser.discard()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
@@ -152,6 +169,10 @@ class Connection(asyncio.Protocol):
             for option, value in _KEEPALIVE:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+        self._making = None
+        if self._early is not None:
+            early, self._early = self._early, None
+            self.write_whole(early)
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
