@@ -84,23 +84,23 @@ class Exchange:
                 return
             head, connection, part_of = self._head, self._connection, self._part_of
             assert part_of is not None  # noqa: S101
-            last = b""
+            flow = self._cycle.flow
             # What is in this loop is done for every event of a stream.
-            while not self._cycle.flow.write_paused:
-                if head.buffered_bytes:
-                    part = part_of(head.take())
-                    if connection.reading_paused:
-                        connection.read_on()
-                    if head.buffered_bytes or not head.complete:
-                        self._watch.heard()
-                        self._answer.part(part)
-                        continue
-                    last = part
-                if head.complete:
-                    self._end(last)
-                elif connection.error is not None:
-                    self._broke(connection.error)
-                return
+            while not flow.write_paused:
+                if not head.buffered_bytes:
+                    if head.complete:
+                        self._end(b"")
+                    elif connection.error is not None:
+                        self._broke(connection.error)
+                    return
+                part = part_of(head.take())
+                if connection.reading_paused:
+                    connection.read_on()
+                if head.complete and not head.buffered_bytes:
+                    self._end(part)
+                    return
+                self._watch.heard()
+                self._answer.part(part)
             self._watch.rests()
         except Exception:
             # A mistake of ours: the client must not wait for ever, nor the books stay open.
