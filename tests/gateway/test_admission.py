@@ -1,10 +1,13 @@
 """Requests that are not let in, or that must wait."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Literal
 
 import httpx
 
+from msp_common.contracts.model_type import ModelType
 from msp_common.errors import TooManyRequests, Unauthenticated
 from msp_gateway.admission import Ask, Identity, OpenPlace, Place
 from msp_gateway.head import Head
@@ -78,6 +81,23 @@ async def test_a_full_queue_is_told_with_a_time_to_come_back() -> None:
     assert [(ask.identity, ask.head, ask.model_id) for ask in gate.came] == [
         (Identity("anonymous"), Head(LLM, True), LLM)
     ]
+
+
+async def test_a_key_is_charged_for_text_however_it_is_sent_and_not_for_the_bytes_of_a_recording() -> None:
+    gate = Gate(refuses=True)
+    body = json.dumps({"model": LLM, "messages": []}).encode()
+
+    async def in_chunks() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), 7):
+            yield body[at : at + 7]
+
+    speech = worker("two", "org/speech", ModelType.TRANSCRIPTION)
+    async with httpx.AsyncClient() as client:
+        with serving_gateway(worker("one"), speech, admission=gate) as gateway:
+            await client.post(f"{gateway.url}/v1/chat/completions", content=body)
+            await client.post(f"{gateway.url}/v1/chat/completions", content=in_chunks())
+            await client.post(f"{gateway.url}/v1/audio/transcriptions", files={"file": b"RIFF" * 1000})
+    assert [ask.body_bytes for ask in gate.came] == [len(body), len(body), 0]
 
 
 async def test_a_client_that_leaves_while_it_waits_gives_up_its_place() -> None:
