@@ -161,12 +161,16 @@ async def test_an_answer_that_was_not_read_to_its_end_ends_its_connection() -> N
 
 
 class Wire(asyncio.Transport):
-    """A transport that only knows whether it is closed."""
+    """A transport that only knows what was written and whether it is closed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.closed = False
         self.ended = asyncio.Event()
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        self.written.append(data)
 
     def is_closing(self) -> bool:
         return self.closed
@@ -231,3 +235,25 @@ async def test_a_closed_pool_keeps_nothing_open() -> None:
     pool.put(HERE, one, loop)
     pool.close()
     assert wire.closed
+
+
+async def for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_what_was_given_up_while_its_connection_was_being_made_is_never_sent() -> None:
+    loop = asyncio.get_running_loop()
+    for leaves in (False, True):
+        being_made, wire = Connection(loop, lambda lost: None, WriteBatch()), Wire()
+        task = loop.create_task(for_ever())
+        being_made.made_by(task)
+        being_made.begin()
+        being_made.write_whole([b"POST"])
+        if leaves:
+            assert not being_made.release()
+        # The event loop may have had this in hand when the task was cancelled.
+        being_made.connection_made(wire)
+        assert wire.written == ([] if leaves else [b"POST"])
+        await asyncio.sleep(0)
+        assert task.cancelled() == leaves
+        task.cancel()

@@ -127,7 +127,7 @@ class Http1Upstream:
         loop = self._loop = self._loop or asyncio.get_running_loop()
         now = loop.time()
         kept = self._pool.take(target.origin, now)
-        connection = kept or self._begun(target.origin, loop)
+        connection = kept or self._being_made(target.origin, loop)
         connection.begin()
         connection.write_whole(_whole(target, request))
         return Sent(self, connection, target, request, now, kept is not None)
@@ -162,7 +162,7 @@ class Http1Upstream:
             target = self._targets[url] = target_of(url)
         return target
 
-    def _begun(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> Connection:
+    def _being_made(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> Connection:
         """A connection that is being made."""
         connection = self._new(origin, loop)
 

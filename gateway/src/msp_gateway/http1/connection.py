@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         elif self._making is not None:
-            making, self._making = self._making, None
+            making, self._making, self._early = self._making, None, None
             making.cancel()
             self._parser.discard()
 
