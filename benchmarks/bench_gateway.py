@@ -1,9 +1,9 @@
 """The gateway beside nginx, which does nothing but relay, on one core each; other gateways with --peers.
 
 Load generator and upstream are programs of our own in C (wire/) on another core; they handle several times
-what nginx does, so that a gateway is never measured by what asks it. The gateway and nginx take turns, phase
-by phase and in several rounds, because a virtual machine's speed changes within seconds; what is reported are
-medians of the rounds, and of their ratios. Other gateways, which do not rest while nobody asks, run alone.
+what nginx does, so that a gateway is never measured by what asks it. The gateway and those that rest while
+nobody asks take turns, phase by phase and in several rounds, because a virtual machine's speed changes within
+seconds; what is reported are medians of the rounds, and of their ratios. The others run alone, in one round.
 Quote the ratios, of a run with `foreign_cores` below 0.1.
 """
 
@@ -22,6 +22,8 @@ from report import Busyness, Report, add_arguments, publish
 from wire_tools import Upstream, upstream
 
 ROUNDS = 5
+RESTING = ("nginx", "vllm-router", "smg", "sglang-router")
+"""Cost nothing while nobody asks."""
 
 # Larger is better for these; for all other figures smaller is.
 COMPARED = (
@@ -40,7 +42,7 @@ COMPARED = (
 
 
 def in_turns(gateways: Mapping[str, Runs], phases: Sequence[str], quick: bool) -> dict[str, list[Figures]]:
-    """All figures of these gateways, round by round; they are started and ended here."""
+    """All figures of these gateways, round by round; all run at the same time, from here to the end."""
     rounds = ROUNDS if len(gateways) > 1 else 1
     figures: dict[str, list[Figures]] = {name: [{} for _ in range(rounds)] for name in gateways}
     with ExitStack() as running:
@@ -79,7 +81,7 @@ def run(quick: bool, others: bool, phases: list[str], python: str) -> Report:
     ).stdout.strip()
     busyness = Busyness()
     ours: Runs = partial(our_gateway, python=python)
-    beside = {name: found.pop(name) for name in ("nginx",) if name in found}
+    beside = {name: found.pop(name) for name in RESTING if name in found}
     results = in_turns({"gateway": ours, **beside}, phases, quick)
     for name, runs in found.items():
         results |= in_turns({name: runs}, phases, quick)

@@ -6,8 +6,10 @@ Peers are taken where they are installed, nginx and LiteLLM for instance by
     uv venv .venv-bench/litellm
     uv pip install --python .venv-bench/litellm/bin/python 'litellm[proxy]==1.106.2' \
         opentelemetry-sdk opentelemetry-exporter-otlp
-    uv venv .venv-bench/vllm-router
-    uv pip install --python .venv-bench/vllm-router/bin/python vllm-router
+    for router in vllm-router smg sglang-router; do
+        uv venv .venv-bench/$router
+        uv pip install --python .venv-bench/$router/bin/python $router
+    done
 
 PyPI's `vllm-router` is the Rust program. production-stack's router, in Python, has the same name and is on no
 package index; it needs Python 3.12 and a checkout of vllm-project/production-stack with its tags:
@@ -208,15 +210,21 @@ def litellm(upstream: int) -> Iterator[Target]:
             yield Target(port, process.pid)
 
 
-@contextmanager
-def vllm_router(upstream: int) -> Iterator[Target]:
-    port = free_port()
-    command = [str(VENVS / "vllm-router/bin/vllm-router"), "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--worker-urls", f"http://127.0.0.1:{upstream}", "--policy", "round_robin"]
-    command += ["--log-level", "error", "--prometheus-port", str(free_port())]
-    with program(pinned(command, CORE), {}, f"http://127.0.0.1:{port}/health") as process:
-        until_ready(f"http://127.0.0.1:{port}/health")
-        yield Target(port, process.pid)
+def rust_router(program_of_venv: str, *command: str) -> Runs:
+    """The three of them are relatives, and take the same arguments."""
+
+    @contextmanager
+    def run(upstream: int) -> Iterator[Target]:
+        port = free_port()
+        arguments = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
+        arguments += ["--worker-urls", f"http://127.0.0.1:{upstream}", "--policy", "round_robin"]
+        arguments += ["--prometheus-port", str(free_port())]
+        started = pinned([str(VENVS / program_of_venv), *command, *arguments], CORE)
+        with program(started, {}, f"http://127.0.0.1:{port}/health") as process:
+            until_ready(f"http://127.0.0.1:{port}/health")
+            yield Target(port, process.pid)
+
+    return run
 
 
 @contextmanager
@@ -242,7 +250,9 @@ def peers(*, others: bool) -> tuple[dict[str, Runs], dict[str, str]]:
     # Where it is installed, its program, and how it is run.
     in_venvs = {
         "litellm": ("litellm", litellm),
-        "vllm-router": ("vllm-router", vllm_router),
+        "vllm-router": ("vllm-router", rust_router("vllm-router/bin/vllm-router")),
+        "smg": ("smg", rust_router("smg/bin/smg", "launch")),
+        "sglang-router": ("sglang-router", rust_router("sglang-router/bin/sglang-router", "launch")),
         "production-stack": ("vllm-router", production_stack),
     }
     for name, (package, run) in in_venvs.items() if others else ():
