@@ -12,9 +12,7 @@ from typing import Any, Literal, TypeVar
 
 try:
     import httptools
-    from uvicorn.config import Config
     from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
-    from uvicorn.server import ServerState
 except ModuleNotFoundError as missing:
     raise SystemExit(
         f"cannot start: the package {missing.name} is missing; install the program with all it depends on"
@@ -59,15 +57,8 @@ class LimitedProtocol(HttpToolsProtocol):
     limits: ConnectionLimits
     sweeper: "_Sweeper"
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        """As uvicorn calls it, for each connection."""
-        super().__init__(config, server_state, app_state, _loop)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called by the event loop."""
         # Not as defaults of the class: what a class has is found slowly in its instances.
         self._waits: Waits = "nothing"
         self._since = 0.0
@@ -79,9 +70,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unsent = 0
         self._unsent_since = 0.0
         self._refusal: tuple[int, str] | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Called by the event loop."""
         super().connection_made(transport)
         self._answers = JoinedWrites(transport, self.loop)
         self._wait_for("head")

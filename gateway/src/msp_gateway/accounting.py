@@ -140,7 +140,7 @@ class Accounts:
         end.in_flight.value -= 1
         end.requests.value += 1
         end.duration_s.add(duration_s)
-        if not (record.complete and end.status < 400) and (cause := record.cause) is not None:
+        if (cause := record.cause) is not None:
             self._errors.add(record.path, end.model, cause)
         if record.first_byte is not None:
             end.first_byte_s.add(record.first_byte - record.started)

@@ -19,13 +19,12 @@ LARGE_BYTES = 16 * 1024
 class WriteBatch:
     """The writes of one event loop that wait for each other."""
 
-    __slots__ = ("begun", "held")
+    __slots__ = ("_held", "begun")
 
     def __init__(self) -> None:
         self.begun = False
         """Whether writes wait until the end of this turn."""
-        self.held: list[BatchedTransport] = []
-        """Those that have something to send."""
+        self._held: list[BatchedTransport] = []
 
     def over(self, transport: asyncio.BaseTransport) -> asyncio.Transport:
         """The same transport, whose writes wait for those to others."""
@@ -40,15 +39,20 @@ class WriteBatch:
             self.begun = True
             asyncio.get_running_loop().call_soon(self._end)
 
-    def flush(self) -> None:
-        """Send what waits."""
-        held, self.held = self.held, []
-        for transport in held:
-            transport.flush()
+    def hold(self, transport: "BatchedTransport") -> None:
+        """Flush this one soon."""
+        self._held.append(transport)
+        if len(self._held) >= TOGETHER:
+            self._flush()
 
     def _end(self) -> None:
         self.begun = False
-        self.flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        held, self._held = self._held, []
+        for transport in held:
+            transport.flush()
 
 
 class BatchedTransport:
@@ -66,12 +70,9 @@ class BatchedTransport:
         """As the transport's, but perhaps only after the loop's other events."""
         if self._data is not None:
             self.flush()
-        batch = self._batch
-        if batch.begun and len(data) < LARGE_BYTES:
+        if self._batch.begun and len(data) < LARGE_BYTES:
             self._data = data
-            batch.held.append(self)
-            if len(batch.held) >= TOGETHER:
-                batch.flush()
+            self._batch.hold(self)
         else:
             self._transport.write(data)
 

@@ -4,6 +4,7 @@ Those of Prometheus's client take a lock for every count, which costs more here 
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -26,14 +27,11 @@ class Tally:
     def __init__(self, name: str, help: str, labels: Sequence[str], *, gauge: bool = False) -> None:
         self._name, self._help, self._labels = name, help, labels
         self._family = GaugeMetricFamily if gauge else CounterMetricFamily
-        self._counts: dict[tuple[str, ...], Count] = {}
+        self._counts: defaultdict[tuple[str, ...], Count] = defaultdict(Count)
 
     def of(self, *values: str) -> Count:
         """The count with these labels; who adds to it often may keep it."""
-        count = self._counts.get(values)
-        if count is None:
-            count = self._counts[values] = Count()
-        return count
+        return self._counts[values]
 
     def add(self, *values: str) -> None:
         """Count one more."""
@@ -68,16 +66,12 @@ class Distribution:
 
     def __init__(self, name: str, help: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
         self._name, self._help, self._labels = name, help, labels
-        self._bounds = bounds
         self._written_bounds = [*map(floatToGoString, bounds), "+Inf"]
-        self._series: dict[tuple[str, ...], Series] = {}
+        self._series: defaultdict[tuple[str, ...], Series] = defaultdict(lambda: Series(bounds))
 
     def of(self, *values: str) -> Series:
         """The series with these labels; who adds to it often may keep it."""
-        series = self._series.get(values)
-        if series is None:
-            series = self._series[values] = Series(self._bounds)
-        return series
+        return self._series[values]
 
     def add(self, value: float, *values: str) -> None:
         """One more value."""

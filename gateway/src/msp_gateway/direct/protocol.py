@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-from uvicorn.server import ServerState
 
 from msp_common.http_protocol import ConnectionLimits, LimitedProtocol, limited_by
 from msp_gateway.direct.exchange import Exchange
@@ -21,26 +19,15 @@ class DirectProtocol(LimitedProtocol):
 
     way: ShortWay
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        """As uvicorn calls it, for each connection."""
-        super().__init__(config, server_state, app_state, _loop)
-        self._way = self.way
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called by the event loop."""
         self._arriving_whole: tuple[RequestHead, RequestResponseCycle] | None = None
         self._parts: list[bytes] = []
         self._exchange: Exchange | None = None
         self._known: KnownHead | None = None
         self._new: bytes | None = None
         """What came last, if a request may begin with it."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Called by the event loop."""
-        super().connection_made(self._way.batch.over(transport))
+        super().connection_made(self.way.batch.over(transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
@@ -55,7 +42,7 @@ class DirectProtocol(LimitedProtocol):
         """Called by the event loop."""
         if self._waits == "request":
             known = self._known
-            if known is not None and (request := known.request_in(data, self._way.max_body_bytes)):
+            if known is not None and (request := known.request_in(data, self.way.max_body_bytes)):
                 self._take_known(known.scope, request)
                 return
             self._new = data
@@ -73,7 +60,7 @@ class DirectProtocol(LimitedProtocol):
         busy = self.cycle is not None and not self.cycle.response_complete
         head = None
         if not busy and self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1":
-            head = self._way.head_of(self.url, self.headers)
+            head = self.way.head_of(self.url, self.headers)
         if head is None:
             super().on_headers_complete()
             if self._exchange is not None:
@@ -117,7 +104,7 @@ class DirectProtocol(LimitedProtocol):
         scope = cycle.scope
         if not cycle.more_body and scope["method"] == "POST" and scope["http_version"] == "1.1":
             # It was sent behind another one, and has arrived meanwhile.
-            head = self._way.head_of(scope["raw_path"], list(scope["headers"]))
+            head = self.way.head_of(scope["raw_path"], list(scope["headers"]))
         if head is None:
             super()._start_asgi_task(cycle, app)
         else:
@@ -142,7 +129,7 @@ class DirectProtocol(LimitedProtocol):
         cycle.more_body = False
         if self.transport.is_closing():
             return
-        if self._way.closed:
+        if self.way.closed:
             cycle.body = bytearray(b"".join(parts))
             cycle.message_event.set()
             super()._start_asgi_task(cycle, self.app)
@@ -152,7 +139,7 @@ class DirectProtocol(LimitedProtocol):
             self._exchange = None
             super(DirectProtocol, self)._start_asgi_task(cycle, ordinary)
 
-        self._exchange = self._way.begin(head, cycle, parts, go_ordinary)
+        self._exchange = self.way.begin(head, cycle, parts, go_ordinary)
 
 
 class _Cycle(RequestResponseCycle):

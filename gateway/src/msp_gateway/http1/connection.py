@@ -188,10 +188,7 @@ class Connection(asyncio.Protocol):
         if answer.buffered_bytes > BUFFERED_BYTES and not self.reading_paused and self._transport:
             self.reading_paused = True
             self._transport.pause_reading()
-        if self._on_change is not None:
-            self._on_change()
-        else:
-            self._wake()
+        self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop, once."""

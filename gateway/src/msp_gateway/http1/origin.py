@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-from msp_gateway.body import Body
 from msp_gateway.upstream import RawHeaders, UpstreamRefused
 
 
@@ -45,9 +44,3 @@ def target_of(url: str) -> Target:
 def request_head(target: Target, headers: RawHeaders, size_bytes: int) -> bytes:
     """The request's head, its empty line included. The fields come from a parser: they hold no line ends."""
     return b"\r\n".join([b"%b%d" % (target.start, size_bytes), *map(b": ".join, headers), b"", b""])
-
-
-def whole_request(target: Target, headers: RawHeaders, body: Body) -> bytes:
-    """The same, and the body. For short ones: to copy them costs less than a list of pieces to send."""
-    start = b"%b%d" % (target.start, body.size_bytes)
-    return b"\r\n".join([start, *map(b": ".join, headers), b"", b"".join(body.chunks())])
